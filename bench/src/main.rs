@@ -1,0 +1,3 @@
+//! Measurements of ocirun beside its peers.
+
+fn main() {}

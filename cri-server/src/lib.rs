@@ -1,0 +1,1 @@
+//! The CRI server. Nothing of it exists yet.

@@ -1,0 +1,1 @@
+//! Pulls, keeps and unpacks OCI images. Nothing of it exists yet.

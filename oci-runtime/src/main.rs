@@ -1,0 +1,3 @@
+//! `ocirun`, an OCI runtime.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! PID 1 for containers. Nothing of it exists yet.

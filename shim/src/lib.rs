@@ -1,0 +1,1 @@
+//! One process a pod. Nothing of it exists yet.

@@ -1,0 +1,1 @@
+//! What whole-program tests stand on: bundles, guards, the runtime under test.
