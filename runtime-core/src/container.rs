@@ -1,0 +1,319 @@
+//! A container and its verbs.
+//!
+//! Every verb can be called again after it was cut short, by whatever means: it takes up what it finds.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::PollTimeout;
+use nix::unistd::{Pid, write};
+
+use crate::error::{Call, Context, Error, ErrorKind, Result};
+use crate::hooks::{self, HookState};
+use crate::kernel::pidfd;
+use crate::plan::hooks::Hooks;
+use crate::spec::Spec;
+use crate::state::{Directory, Lock, Record, Root, State, Status};
+
+pub(crate) mod create;
+pub(crate) mod exec;
+mod failure;
+mod prepare;
+
+/// How long a killed process is given to end.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Container {
+    directory: Directory,
+    record: Record,
+}
+
+/// A process that is a child of this one.
+#[derive(Debug)]
+pub struct Child {
+    /// As this process sees it.
+    pub pid: Pid,
+    /// Descriptor of the process, owned.
+    pub pidfd: OwnedFd,
+}
+
+impl Container {
+    /// Opens the container `id` to look at it.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, `InvalidArgument` where there can be none of that name.
+    pub fn open(root: &Root, id: &str) -> Result<Self> {
+        Self::open_locked(root, id, Lock::None)
+    }
+
+    /// Opens the container `id` and keeps other verbs away from it until the value is dropped.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub fn open_exclusive(root: &Root, id: &str) -> Result<Self> {
+        Self::open_locked(root, id, Lock::Exclusive)
+    }
+
+    fn open_locked(root: &Root, id: &str, lock: Lock) -> Result<Self> {
+        let directory = Directory::open(root, id, lock)?;
+        match directory.record()? {
+            Some(record) => Ok(Self { directory, record }),
+            None => Err(Error::new(ErrorKind::NotFound, "container does not exist")),
+        }
+    }
+
+    /// The state as callers are told it.
+    ///
+    /// # Errors
+    /// Those of reading the freezer's state.
+    pub fn state(&self) -> Result<State> {
+        Ok(self.record.state(self.status()?))
+    }
+
+    /// Where its life has come to.
+    ///
+    /// # Errors
+    /// Those of reading the freezer's state.
+    pub fn status(&self) -> Result<Status> {
+        self.directory.status(&self.record)
+    }
+
+    /// The configuration it was created from.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn spec(&self) -> Result<Spec> {
+        self.directory.spec()
+    }
+
+    /// Lets the program of a created container run.
+    ///
+    /// # Errors
+    /// `WrongState` where it does not wait for that; `Hook` where a poststart hook failed, which ends the container.
+    pub fn start(&self) -> Result<()> {
+        let wrong = |status, text: &str| Err(Error::new(ErrorKind::WrongState(status), text));
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => {
+                return wrong(Status::Stopped, "cannot start a container that has stopped");
+            }
+            status => return wrong(status, "cannot start an already running container"),
+        }
+        let fifo = match self.directory.open_fifo() {
+            Err(Errno::ENXIO) => {
+                return wrong(Status::Stopped, "cannot start a container that has stopped");
+            }
+            fifo => fifo.call(|| "openat(\"exec.fifo\", O_WRONLY)")?,
+        };
+        write(&fifo, b"0").call(|| "write(\"exec.fifo\")")?;
+        self.directory.remove_fifo()?;
+        self.run_poststart_hooks()
+    }
+
+    fn run_poststart_hooks(&self) -> Result<()> {
+        if !self.record.hooks.poststart {
+            return Ok(());
+        }
+        let hooks = self.hooks()?;
+        hooks::run(
+            &hooks.poststart,
+            "poststart",
+            &self.hook_state(Status::Running),
+        )
+        .inspect_err(|_| {
+            drop(self.kill(libc::SIGKILL));
+        })
+    }
+
+    fn hooks(&self) -> Result<Hooks> {
+        Hooks::compile(self.spec()?.hooks.as_ref())
+    }
+
+    fn hook_state(&self, status: Status) -> HookState {
+        self.record.hook_state(status)
+    }
+
+    /// Sends `signal` to the container's first process. SIGKILL goes to all of them where they share a PID namespace
+    /// with others, for then the end of the first is not the end of all.
+    ///
+    /// # Errors
+    /// `WrongState` where there is none: `container not running`.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        let status = self.status()?;
+        if status == Status::Stopped || status == Status::Creating {
+            return Err(Error::new(
+                ErrorKind::WrongState(status),
+                "container not running",
+            ));
+        }
+        if signal == libc::SIGKILL && !self.record.own_pids {
+            return self.record.cgroup.kill_all();
+        }
+        self.signal_init(signal)?;
+        if signal == libc::SIGKILL && status == Status::Paused {
+            // Frozen processes do not die.
+            return self.record.cgroup.set_frozen(false);
+        }
+        Ok(())
+    }
+
+    /// Sends `signal` to every process of the container.
+    ///
+    /// # Errors
+    /// Those of reading the cgroup.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL {
+            return self.record.cgroup.kill_all();
+        }
+        self.record.cgroup.signal_all(signal)
+    }
+
+    fn signal_init(&self, signal: i32) -> Result<()> {
+        let not_running = || {
+            Error::new(
+                ErrorKind::WrongState(Status::Stopped),
+                "container not running",
+            )
+        };
+        let Some(init) = self.record.init else {
+            return Err(not_running());
+        };
+        let process = match pidfd::open(Pid::from_raw(init.pid)) {
+            Err(Errno::ESRCH) => return Err(not_running()),
+            process => process.call(|| format!("pidfd_open({})", init.pid))?,
+        };
+        // The descriptor may be of a later process of that pid: if the one meant lives now, it is of that one.
+        if !init.is_alive() {
+            return Err(not_running());
+        }
+        match pidfd::send_signal(process.as_fd(), signal) {
+            Err(Errno::ESRCH) => Err(not_running()),
+            sent => sent.call(|| format!("pidfd_send_signal({}, {signal})", init.pid)),
+        }
+    }
+
+    /// Freezes every process.
+    ///
+    /// # Errors
+    /// `WrongState` where none runs.
+    pub fn pause(&self) -> Result<()> {
+        match self.status()? {
+            Status::Running | Status::Created => self.record.cgroup.set_frozen(true),
+            Status::Paused => Err(Error::new(
+                ErrorKind::WrongState(Status::Paused),
+                "container paused",
+            )),
+            status => Err(Error::new(
+                ErrorKind::WrongState(status),
+                "container not running",
+            )),
+        }
+    }
+
+    /// Lets frozen processes go on.
+    ///
+    /// # Errors
+    /// `WrongState` where they are not frozen.
+    pub fn resume(&self) -> Result<()> {
+        match self.status()? {
+            Status::Paused => self.record.cgroup.set_frozen(false),
+            status => Err(Error::new(
+                ErrorKind::WrongState(status),
+                "container not paused",
+            )),
+        }
+    }
+
+    /// All processes of the container, as the host sees them.
+    ///
+    /// # Errors
+    /// Those of reading the cgroup.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        self.record.cgroup.processes()
+    }
+
+    /// Removes a container that has stopped, or whose program was never started.
+    ///
+    /// # Errors
+    /// `WrongState` while it runs; `Hook` where a poststop hook failed, when all else is done.
+    pub fn delete(self) -> Result<()> {
+        match self.status()? {
+            Status::Stopped | Status::Creating | Status::Created => self.destroy(),
+            status => {
+                let id = &self.record.id;
+                let text = format!(
+                    "cannot delete container {id} that is not stopped: {}",
+                    status.name()
+                );
+                Err(Error::new(ErrorKind::WrongState(status), text))
+            }
+        }
+    }
+
+    /// Removes the container `id` whatever its state, and what a killed verb left of it. One that does not exist is
+    /// gone already.
+    ///
+    /// # Errors
+    /// Those of ending its processes and removing its cgroups and files; `Hook` as for [`Container::delete`].
+    pub fn delete_by_force(root: &Root, id: &str) -> Result<()> {
+        let directory = match Directory::open(root, id, Lock::Exclusive) {
+            Err(error) if *error.kind() == ErrorKind::NotFound => return Ok(()),
+            directory => directory?,
+        };
+        match directory.record()? {
+            Some(record) => Self { directory, record }.destroy(),
+            // Killed before it had made anything else.
+            None => directory.remove(),
+        }
+    }
+
+    /// Ends and removes everything. Goes on past what fails, so that the next attempt has less to do.
+    fn destroy(self) -> Result<()> {
+        let ended = self.end_processes();
+        let removed = self.record.cgroup.remove();
+        ended?;
+        removed?;
+        let poststop = if self.record.hooks.poststop {
+            self.hooks()?.poststop
+        } else {
+            Vec::new()
+        };
+        self.directory.remove()?;
+        hooks::run(&poststop, "poststop", &self.hook_state(Status::Stopped))
+    }
+
+    fn end_processes(&self) -> Result<()> {
+        if let Some(init) = self.record.init
+            && init.is_alive()
+            && let Ok(process) = pidfd::open(Pid::from_raw(init.pid))
+            && init.is_alive()
+        {
+            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+            if self.record.cgroup.is_frozen()? {
+                self.record.cgroup.set_frozen(false)?;
+            }
+            let timeout = PollTimeout::try_from(ENDING).unwrap_or(PollTimeout::MAX);
+            if !pidfd::wait_end(process.as_fd(), timeout).call(|| "poll(pidfd)")? {
+                return Err(Error::os(
+                    format!("container init still running: {}", init.pid),
+                    Errno::ETIMEDOUT,
+                ));
+            }
+        }
+        self.record
+            .cgroup
+            .kill_all()
+            .context(|| "container's processes")
+    }
+
+    /// Lets other verbs at a container that was opened or created exclusively.
+    ///
+    /// # Errors
+    /// The errno of flock(2).
+    pub fn unlock(&self) -> Result<()> {
+        self.directory.unlock()
+    }
+}

@@ -1,0 +1,431 @@
+//! `create` and the first half of `run`: from a bundle and a plan to a process that is ready to be the program.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::failure::{self, START};
+use super::prepare::prepare;
+use super::{Child, Container};
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::error::{Call, Context, Error, ErrorKind, Result};
+use crate::files;
+use crate::hooks;
+use crate::init::{self, Prepared, Wait};
+use crate::kernel::clone::{Parent, Side, fork_into};
+use crate::kernel::pidfd;
+use crate::plan::Plan;
+use crate::spec::{IdMapping, Spec};
+use crate::state::{Directory, HookPoints, Identity, Record, Root, Status};
+use crate::sync::{Channel, Message};
+
+/// How a container is created.
+#[derive(Debug)]
+pub struct CreateOptions {
+    /// When its program runs.
+    pub start: Start,
+    /// Who gets the master of its terminal, if the configuration asks for one.
+    pub terminal: Terminal,
+    /// Where its pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Socket to which a descriptor of its first process is sent.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Whether its root is made by pivot_root(2); otherwise by moving it over `/`.
+    pub pivot: bool,
+    /// Whether it gets a session keyring of its own.
+    pub keyring: bool,
+    /// How many descriptors from 3 up are passed to the program.
+    pub preserved_fds: i32,
+    /// Variables added to the program's environment.
+    pub env: Vec<std::ffi::CString>,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            start: Start::Later,
+            terminal: Terminal::Caller,
+            pid_file: None,
+            pidfd_socket: None,
+            pivot: true,
+            keyring: true,
+            preserved_fds: 0,
+            env: Vec::new(),
+        }
+    }
+}
+
+/// When the program of a new container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After [`Container::start`].
+    Later,
+    /// At once.
+    Now,
+}
+
+/// Who gets the master of a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// The caller, in what it gets back.
+    Caller,
+    /// Who listens at this unix socket.
+    Socket(PathBuf),
+}
+
+/// A new container.
+#[derive(Debug)]
+pub struct Created {
+    /// The container, locked against other verbs until [`Container::unlock`] or drop.
+    pub container: Container,
+    /// Its first process.
+    pub init: Child,
+    /// Master of its terminal, for [`Terminal::Caller`]; owned.
+    pub master: Option<OwnedFd>,
+}
+
+impl Container {
+    /// Creates the container `id` below `root`, and starts its program if `options` say so.
+    ///
+    /// The calling process must have one thread. The container's process is its child.
+    ///
+    /// # Errors
+    /// Everything that can go wrong; nothing of the container is left then.
+    pub fn create(
+        root: &Root,
+        id: &str,
+        bundle: &Bundle,
+        mut plan: Plan,
+        options: CreateOptions,
+    ) -> Result<Created> {
+        debug_assert!(
+            is_single_threaded(),
+            "only a single-threaded process may clone a container"
+        );
+        let mut cgroup = Cgroup::locate(&plan.cgroup, id);
+        let directory = Directory::make(root, id)?;
+        plan.process.env.add(options.env.iter().cloned());
+        let record = Record {
+            oci_version: bundle.spec().oci_version.clone(),
+            id: id.to_owned(),
+            bundle: bundle.path().to_owned(),
+            rootfs: bundle.path().join(
+                bundle
+                    .spec()
+                    .root
+                    .as_ref()
+                    .map_or("", |root| root.path.as_str()),
+            ),
+            created: Record::now(),
+            owner: nix::unistd::geteuid().as_raw(),
+            annotations: bundle.spec().annotations.clone().unwrap_or_default(),
+            cgroup: cgroup.clone(),
+            own_pids: plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID),
+            init: None,
+            hooks: points(bundle.spec()),
+        };
+        let container = Self { directory, record };
+        let mut attempt = Attempt {
+            container,
+            init: None,
+            has_ended: false,
+            master: None,
+        };
+        match attempt.make(bundle, plan, &mut cgroup, &options) {
+            Ok(()) => attempt.succeed(),
+            Err(error) => Err(attempt.undo(error)),
+        }
+    }
+}
+
+fn points(spec: &Spec) -> HookPoints {
+    let any = |hooks: Option<&Vec<crate::spec::Hook>>| hooks.is_some_and(|hooks| !hooks.is_empty());
+    let hooks = spec.hooks.as_ref();
+    HookPoints {
+        poststart: any(hooks.and_then(|hooks| hooks.poststart.as_ref())),
+        poststop: any(hooks.and_then(|hooks| hooks.poststop.as_ref())),
+    }
+}
+
+fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// A container on its way.
+struct Attempt {
+    container: Container,
+    init: Option<Child>,
+    /// Whether the child is known to have ended and been waited for.
+    has_ended: bool,
+    /// Master of the terminal, once the child has sent it.
+    master: Option<OwnedFd>,
+}
+
+impl Attempt {
+    fn make(
+        &mut self,
+        bundle: &Bundle,
+        plan: Plan,
+        cgroup: &mut Cgroup,
+        options: &CreateOptions,
+    ) -> Result<()> {
+        // Written before anything that it names is made: whatever becomes of this process, `delete` finds it.
+        self.container
+            .directory
+            .write_record(&self.container.record)?;
+        self.container.directory.write_config(bundle.config())?;
+        let mut prepared = prepare(
+            &plan,
+            bundle,
+            cgroup,
+            options,
+            self.container.record.hook_state(Status::Created),
+        )?;
+        if options.start == Start::Later {
+            prepared.wait = Wait::Fifo(self.container.directory.make_fifo()?);
+        }
+        let unified = cgroup.create_unified(&plan.cgroup)?;
+        let (channel, child) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
+        let (plan, prepared) = self.clone_child(plan, prepared, (&channel, child), unified)?;
+        drop(prepared);
+        self.lead(&plan, &channel, cgroup)?;
+        if plan.hooks.before_pivot() {
+            self.run_hooks(&plan, &channel)?;
+        }
+        self.container.record.cgroup = cgroup.clone();
+        self.announce(options)?;
+        // A child that has failed by now says so in its last message.
+        let _ = channel.send(Message::Go);
+        self.follow(&plan, &channel, options.start)
+    }
+
+    /// Clones. The child never comes back; the parent gets what it has to drop.
+    fn clone_child(
+        &mut self,
+        mut plan: Plan,
+        mut prepared: Prepared,
+        channels: (&Channel, Channel),
+        unified: Option<OwnedFd>,
+    ) -> Result<(Plan, Prepared)> {
+        let (parents, childs) = channels;
+        let flags = plan.namespaces.flags_of_first_clone();
+        let cgroup = unified.as_ref().map(AsFd::as_fd);
+        match fork_into(flags, cgroup, Parent::Caller)
+            .call(|| format!("clone3({flags:?})"))
+            .context(|| START)?
+        {
+            Side::Parent(pid, pidfd) => {
+                self.init = Some(Child { pid, pidfd });
+                Ok((plan, prepared))
+            }
+            Side::Child => {
+                // What is the parent's alone: its end of the channel, or the parent's death would not be seen, and the
+                // directory on the host.
+                let _ = nix::unistd::close(parents.as_fd().as_raw_fd());
+                self.container.directory.close_in_child();
+                drop(unified);
+                init::run(&mut plan, &mut prepared, &childs)
+            }
+        }
+    }
+
+    /// Gives the child its ids and its cgroups.
+    fn lead(&mut self, plan: &Plan, channel: &Channel, cgroup: &mut Cgroup) -> Result<()> {
+        let first = self.init_pid();
+        if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+            map_ids(first, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
+            let _ = channel.send(Message::Mapped);
+        }
+        if plan.namespaces.needs_second_process() {
+            self.take_second(plan, channel)?;
+        }
+        let pid = self.init_pid();
+        let alive = Identity::of(pid);
+        if let Some(score) = plan.process.oom_score_adj {
+            write_proc(pid, "oom_score_adj", &score.to_string())
+                .context(|| "process.oomScoreAdj")?;
+        }
+        let entrance = cgroup.create(&plan.cgroup)?;
+        let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
+        // A child that has failed by now says so in its last message.
+        let _ = channel.send_with(Message::Cgroups, &tasks);
+        self.container.record.init = alive.ok();
+        Ok(())
+    }
+
+    /// The first child made the container's process and has ended.
+    fn take_second(&mut self, plan: &Plan, channel: &Channel) -> Result<()> {
+        match self.next(channel)? {
+            Some(Message::Second(pid)) => {
+                let pid = Pid::from_raw(pid);
+                let pidfd = pidfd::open(pid).call(|| format!("pidfd_open({pid})"))?;
+                let first = self.init.replace(Child { pid, pidfd });
+                if let Some(first) = first {
+                    let _ = waitpid(first.pid, None);
+                }
+                Ok(())
+            }
+            other => Err(self.failed(plan, other)),
+        }
+    }
+
+    fn run_hooks(&mut self, plan: &Plan, channel: &Channel) -> Result<()> {
+        match self.next(channel)? {
+            Some(Message::Mounted) => {}
+            other => return Err(self.failed(plan, other)),
+        }
+        let state = self.container.record.hook_state(Status::Creating);
+        hooks::run(&plan.hooks.prestart, "prestart", &state)?;
+        hooks::run(&plan.hooks.create_runtime, "createRuntime", &state)?;
+        let _ = channel.send(Message::HooksDone);
+        Ok(())
+    }
+
+    /// Makes the container known, on disk and to who asked for its pid.
+    fn announce(&self, options: &CreateOptions) -> Result<()> {
+        self.container
+            .directory
+            .write_record(&self.container.record)?;
+        let Some(init) = &self.init else {
+            return Ok(());
+        };
+        if let Some(socket) = &options.pidfd_socket {
+            files::send_pidfd(socket, "standard", init.pidfd.as_fd())?;
+        }
+        match &options.pid_file {
+            Some(path) => files::write_pid(path, init.pid),
+            None => Ok(()),
+        }
+    }
+
+    /// Listens to the child until it waits for `start`, or has become its program.
+    fn follow(&mut self, plan: &Plan, channel: &Channel, start: Start) -> Result<()> {
+        let mut is_ready = false;
+        loop {
+            match self.next(channel)? {
+                Some(Message::Ready) if start == Start::Later => return Ok(()),
+                Some(Message::Ready) => is_ready = true,
+                None if is_ready => return Ok(()),
+                other => return Err(self.failed(plan, other)),
+            }
+        }
+    }
+
+    /// The next message that is not the terminal, which may come at any time and is kept.
+    fn next(&mut self, channel: &Channel) -> Result<Option<Message>> {
+        loop {
+            match channel
+                .receive_with()
+                .call(|| "recvmsg(container's process)")?
+            {
+                Some((Message::Terminal, fds)) => self.master = fds.into_iter().next(),
+                other => return Ok(other.map(|(message, _)| message)),
+            }
+        }
+    }
+
+    /// The error of a child that sent its last message, or died without one.
+    fn failed(&mut self, plan: &Plan, last: Option<Message>) -> Error {
+        if let Some(Message::Failed(failure)) = last {
+            return failure::of_init(&failure, plan);
+        }
+        let status = self.reap();
+        let text = if self.container.record.cgroup.oom_kills() > 0 {
+            "container init was OOM-killed (memory limit too low?)".to_owned()
+        } else {
+            format!("container init ended early: {status}")
+        };
+        Error::new(ErrorKind::Os(Errno::ECHILD), text).context(START)
+    }
+
+    fn init_pid(&self) -> Pid {
+        self.init.as_ref().map_or(Pid::from_raw(0), |init| init.pid)
+    }
+
+    /// Kills the child if it still runs, and waits for it.
+    fn reap(&mut self) -> String {
+        let Some(init) = &self.init else {
+            return "never begun".to_owned();
+        };
+        if self.has_ended {
+            return "ended".to_owned();
+        }
+        self.has_ended = true;
+        let _ = pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL);
+        match waitpid(init.pid, None) {
+            Ok(status) => format!("{status:?}"),
+            Err(errno) => crate::error::describe(errno),
+        }
+    }
+
+    /// Takes everything back, and gives `error` with what could not be.
+    fn undo(mut self, error: Error) -> Error {
+        self.reap();
+        let cgroup = &self.container.record.cgroup;
+        let undone = [
+            ("kill", cgroup.kill_all()),
+            ("remove the cgroups", cgroup.remove()),
+            ("remove the state", self.container.directory.remove()),
+        ];
+        undone
+            .into_iter()
+            .filter_map(|(what, result)| result.err().map(|error| (what, error)))
+            .fold(error, |error, (what, undo)| {
+                error.also(&format!("also, cannot {what}: {undo}"))
+            })
+    }
+
+    fn succeed(self) -> Result<Created> {
+        match self.init {
+            Some(init) => Ok(Created {
+                container: self.container,
+                init,
+                master: self.master,
+            }),
+            None => Err(Error::os("clone3()", Errno::ECHILD)),
+        }
+    }
+}
+
+/// Writes the id maps of the user namespace of `pid`.
+fn map_ids(pid: Pid, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    let text = |map: &[IdMapping]| -> String {
+        map.iter()
+            .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
+            .collect()
+    };
+    if !nix::unistd::geteuid().is_root() {
+        // Without privilege a group map is only taken from who can no longer drop groups.
+        write_proc(pid, "setgroups", "deny").context(|| "linux.gidMappings")?;
+    }
+    let hint = |error: Error| match error.errno() {
+        Some(Errno::EPERM) if !nix::unistd::geteuid().is_root() => {
+            error.also("without privilege only the caller's own id can be mapped")
+        }
+        _ => error,
+    };
+    write_proc(pid, "uid_map", &text(uids))
+        .context(|| "linux.uidMappings")
+        .map_err(hint)?;
+    write_proc(pid, "gid_map", &text(gids))
+        .context(|| "linux.gidMappings")
+        .map_err(hint)
+}
+
+/// Writes a file of a child's directory in procfs, in one call.
+pub(super) fn write_proc(pid: Pid, name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{name}");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .call(|| format!("open({path:?})"))?;
+    file.write_all(value.as_bytes())
+        .call(|| format!("write({path:?}, {value:?})"))
+}

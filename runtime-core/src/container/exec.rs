@@ -1,0 +1,325 @@
+//! `exec`: another process in a container that runs.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+
+use super::create::{Terminal, write_proc};
+use super::{Child, Container, failure};
+use crate::cgroup::SubCgroup;
+use crate::error::{Call, Context, Error, ErrorKind, Result};
+use crate::files;
+use crate::init::{self, At, Step, TerminalTo, cgroups, identity};
+use crate::kernel::clone::{Parent, Side, fork_into};
+use crate::kernel::{pidfd, process};
+use crate::plan::namespaces::Namespaces;
+use crate::plan::process::Process;
+use crate::plan::seccomp::Program;
+use crate::root;
+use crate::spec::{self, NamespaceKind, Spec};
+use crate::state::Status;
+use crate::sync::{Channel, Message};
+
+/// How a process is started in a container.
+#[derive(Clone, Debug)]
+pub struct ExecOptions {
+    /// Who gets the master of its terminal, if it has one.
+    pub terminal: Terminal,
+    /// Where its pid is written.
+    pub pid_file: Option<PathBuf>,
+    /// Socket to which a descriptor of it is sent.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors from 3 up are passed to the program.
+    pub preserved_fds: i32,
+    /// Cgroups below the container's: `PATH`, or `CONTROLLER[,CONTROLLER…]:PATH`.
+    pub cgroups: Vec<String>,
+    /// Whether the container may be paused: the process then starts frozen.
+    pub ignore_paused: bool,
+}
+
+/// A process started by [`Container::exec`].
+#[derive(Debug)]
+pub struct Executed {
+    /// The process.
+    pub child: Child,
+    /// Master of its terminal, for [`Terminal::Caller`]; owned.
+    pub master: Option<OwnedFd>,
+    /// What is odd about the request without being an error.
+    pub warnings: Vec<String>,
+}
+
+/// What the children need to get into the container.
+struct Entry {
+    process: Process,
+    seccomp: Option<Program>,
+    personality: Option<u64>,
+    /// Descriptor of the container's first process: it stands for all its namespaces.
+    init: OwnedFd,
+    namespaces: CloneFlags,
+    tasks: Vec<OwnedFd>,
+    terminal: TerminalTo,
+    keyring: CString,
+    first_closed: i32,
+}
+
+impl Container {
+    /// Starts `process` in this container, whose configuration is `spec` (see [`Container::spec`]).
+    ///
+    /// The calling process must have one thread. The new process is its child.
+    ///
+    /// # Errors
+    /// `WrongState` where the container does not run or is paused; `InvalidSpec` with a pointer into `process`;
+    /// `Executable` where the program is missing.
+    pub fn exec(
+        &self,
+        spec: &Spec,
+        process: &spec::Process,
+        options: &ExecOptions,
+    ) -> Result<Executed> {
+        let status = self.status()?;
+        let wrong = |text: &str| Err(Error::new(ErrorKind::WrongState(status), text));
+        match status {
+            Status::Stopped | Status::Creating => {
+                return wrong("cannot exec in a stopped container");
+            }
+            Status::Paused if !options.ignore_paused => {
+                return wrong(
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                );
+            }
+            _ => {}
+        }
+        let mut warnings = Vec::new();
+        let process = Process::compile(process, "/process", &mut warnings)?;
+        let sub = SubCgroup::parse(&options.cgroups)?;
+        sub.check(&self.record.cgroup)?;
+        let score = process.oom_score_adj.or_else(|| {
+            spec.process
+                .as_ref()
+                .and_then(|process| process.oom_score_adj)
+        });
+        let entry = self.entry(spec, process, options, &sub)?;
+        let unified = self.record.cgroup.unified_directory()?;
+        let (channel, childs) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
+        let cgroup = unified.as_ref().map(AsFd::as_fd);
+        let first = match fork_into(CloneFlags::empty(), cgroup, Parent::Caller)
+            .call(|| "clone3()")
+            .context(|| failure::START)?
+        {
+            Side::Parent(pid, pidfd) => Child { pid, pidfd },
+            Side::Child => {
+                let _ = nix::unistd::close(channel.as_fd().as_raw_fd());
+                self.directory.close_in_child();
+                first_process(entry, &childs)
+            }
+        };
+        drop(childs);
+        let mut starting = Starting {
+            child: first,
+            entry,
+            master: None,
+        };
+        match starting.lead(&channel, score, options) {
+            Ok(()) => Ok(Executed {
+                child: starting.child,
+                master: starting.master,
+                warnings,
+            }),
+            Err(error) => Err(starting.end(error)),
+        }
+    }
+
+    fn entry(
+        &self,
+        spec: &Spec,
+        process: Process,
+        options: &ExecOptions,
+        sub: &SubCgroup,
+    ) -> Result<Entry> {
+        let none = spec::Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&none);
+        let namespaces = Namespaces::compile(linux)?;
+        let not_running = || {
+            Error::new(
+                ErrorKind::WrongState(Status::Stopped),
+                "cannot exec in a stopped container",
+            )
+        };
+        let identity = self.record.init.ok_or_else(not_running)?;
+        let init = pidfd::open(Pid::from_raw(identity.pid))
+            .call(|| format!("pidfd_open({})", identity.pid))?;
+        // The descriptor may be of a later process of that pid: if the one meant lives now, it is of that one.
+        if !identity.is_alive() {
+            return Err(not_running());
+        }
+        Ok(Entry {
+            process,
+            seccomp: linux
+                .seccomp
+                .as_ref()
+                .map(crate::plan::seccomp::compile)
+                .transpose()?,
+            personality: crate::plan::personality(linux)?,
+            init,
+            namespaces: namespaces.new
+                | namespaces
+                    .joined
+                    .iter()
+                    .map(|joined| joined.kind.flag())
+                    .collect(),
+            tasks: self.record.cgroup.entrance(sub)?.tasks,
+            terminal: match &options.terminal {
+                Terminal::Caller => TerminalTo::Caller,
+                Terminal::Socket(path) => {
+                    TerminalTo::Socket(files::connect_to(path).context(|| "console socket")?)
+                }
+            },
+            keyring: CString::new(format!("_ses.{}", self.record.id)).unwrap_or_default(),
+            first_closed: 3 + options.preserved_fds,
+        })
+    }
+}
+
+/// A process on its way, in the parent.
+struct Starting {
+    child: Child,
+    entry: Entry,
+    master: Option<OwnedFd>,
+}
+
+impl Starting {
+    fn lead(&mut self, channel: &Channel, score: Option<i32>, options: &ExecOptions) -> Result<()> {
+        match self.next(channel)? {
+            Some(Message::Second(pid)) => {
+                let pid = Pid::from_raw(pid);
+                let pidfd = pidfd::open(pid).call(|| format!("pidfd_open({pid})"))?;
+                let first = std::mem::replace(&mut self.child, Child { pid, pidfd });
+                let _ = waitpid(first.pid, None);
+            }
+            other => return Err(self.failed(other)),
+        }
+        if let Some(score) = score {
+            write_proc(self.child.pid, "oom_score_adj", &score.to_string())
+                .context(|| "process.oomScoreAdj")?;
+        }
+        if let Some(socket) = &options.pidfd_socket {
+            files::send_pidfd(socket, "setns", self.child.pidfd.as_fd())?;
+        }
+        if let Some(path) = &options.pid_file {
+            files::write_pid(path, self.child.pid)?;
+        }
+        let _ = channel.send(Message::Go);
+        let mut is_ready = false;
+        loop {
+            match self.next(channel)? {
+                Some(Message::Ready) => is_ready = true,
+                None if is_ready => return Ok(()),
+                other => return Err(self.failed(other)),
+            }
+        }
+    }
+
+    fn next(&mut self, channel: &Channel) -> Result<Option<Message>> {
+        loop {
+            match channel.receive_with().call(|| "recvmsg(process)")? {
+                Some((Message::Terminal, fds)) => self.master = fds.into_iter().next(),
+                other => return Ok(other.map(|(message, _)| message)),
+            }
+        }
+    }
+
+    fn failed(&self, last: Option<Message>) -> Error {
+        match last {
+            Some(Message::Failed(failure)) => failure::of_exec(&failure, &self.entry.process),
+            _ => Error::new(
+                ErrorKind::Os(Errno::ECHILD),
+                "process ended early (possibly OOM-killed)",
+            )
+            .context(failure::START),
+        }
+    }
+
+    fn end(&self, error: Error) -> Error {
+        let _ = pidfd::send_signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        let _ = waitpid(self.child.pid, None);
+        error
+    }
+}
+
+/// The first child: enters cgroups and namespaces, and makes the process that is a member of the PID namespace too.
+fn first_process(mut entry: Entry, channel: &Channel) -> ! {
+    let Err(failure) = enter(&mut entry, channel);
+    let _ = channel.send(Message::Failed(failure));
+    process::exit_now(255)
+}
+
+fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
+    // Nobody in the container may look into this process while it has still the host's rights (CVE-2016-9962).
+    process::set_dumpable(false).at(Step::JoinNamespace, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
+    cgroups::join(&entry.tasks)?;
+    process::join(entry.init.as_fd(), entry.namespaces).at(
+        Step::JoinNamespace,
+        0,
+        format_args!("setns(init, {:?})", entry.namespaces),
+    )?;
+    match fork_into(CloneFlags::empty(), None, Parent::Grandparent).at(
+        Step::JoinNamespace,
+        0,
+        "clone3(CLONE_PARENT)",
+    )? {
+        Side::Parent(pid, _) => {
+            let _ = channel.send(Message::Second(pid.as_raw()));
+            process::exit_now(0)
+        }
+        Side::Child => {}
+    }
+    // The host's side of it is ready: its pid is known.
+    init::wait_for(channel, Message::Go);
+    if entry.namespaces.contains(NamespaceKind::User.flag()) {
+        setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).at(
+            Step::UserNamespace,
+            0,
+            "setresgid(0)",
+        )?;
+        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).at(
+            Step::UserNamespace,
+            0,
+            "setresuid(0)",
+        )?;
+    }
+    nix::unistd::setsid().at(Step::Session, 0, "setsid()")?;
+    // A container created without a keyring of its own has none by this name, and gets none by this.
+    let _ = process::join_session_keyring(&entry.keyring);
+    if let Some(domain) = entry.personality {
+        process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
+    }
+    let terminal = terminal(entry, channel)?;
+    init::exec::fill_home(&mut entry.process);
+    identity::take_process(&entry.process, entry.seccomp.as_ref(), terminal)?;
+    init::exec::find_program(&entry.process)?;
+    channel
+        .send(Message::Ready)
+        .at(Step::Wait, 0, "write(parent)")?;
+    identity::confine_last(entry.seccomp.as_ref(), &entry.process)?;
+    init::exec::replace(&entry.process, entry.first_closed)
+}
+
+fn terminal(entry: &Entry, channel: &Channel) -> init::Result<Option<OwnedFd>> {
+    let Some(terminal) = &entry.process.terminal else {
+        return Ok(None);
+    };
+    let step = Step::Terminal;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open("/", flags, Mode::empty()).at(step, 0, "open(\"/\")")?;
+    let (slave, master) = init::open_terminal(&root::Root::new(root), terminal.size)?;
+    init::hand_over(&master, &entry.terminal, channel)?;
+    Ok(Some(slave))
+}

@@ -1,0 +1,140 @@
+//! Everything that is opened and made before the clone: what can fail for a dull reason fails here.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::create::{CreateOptions, Terminal};
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::error::{Call, Context, Result};
+use crate::files;
+use crate::hooks::HookState;
+use crate::init::{BindSource, Pivot, Prepared, TerminalTo, Wait};
+use crate::kernel::mount::{self, Scope};
+use crate::plan::Plan;
+use crate::plan::devices::Device;
+use crate::plan::mounts::{Kind, Mount};
+
+/// First descriptor that programs do not inherit by themselves.
+const FIRST: i32 = 3;
+
+/// Opens what the child of `plan` needs.
+pub(super) fn prepare(
+    plan: &Plan,
+    bundle: &Bundle,
+    cgroup: &Cgroup,
+    options: &CreateOptions,
+    hook_state: HookState,
+) -> Result<Prepared> {
+    let can_mount = plan.can_mount;
+    let root = bundle.open_root()?;
+    let root_tree = can_mount
+        .then(|| clone_tree(root.dir.as_fd(), Scope::Tree, plan))
+        .transpose()
+        .context(|| "root")?;
+    let binds = plan
+        .mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| bind(mount, index, bundle, (plan, can_mount)));
+    let views = cgroup.views().map(|(name, path)| {
+        let name = name.strip_prefix("name=").unwrap_or(name);
+        (
+            CString::new(name).unwrap_or_default(),
+            CString::new(path.as_os_str().as_bytes()).unwrap_or_default(),
+        )
+    });
+    Ok(Prepared {
+        root,
+        root_tree,
+        binds: binds.collect::<Result<_>>()?,
+        device_trees: plan
+            .devices
+            .iter()
+            .map(|device| bound_device(device, can_mount))
+            .collect::<Result<_>>()?,
+        joined: joined(plan)?,
+        cgroup_views: views.collect(),
+        terminal: match &options.terminal {
+            Terminal::Caller => TerminalTo::Caller,
+            Terminal::Socket(path) => {
+                TerminalTo::Socket(files::connect_to(path).context(|| "console socket")?)
+            }
+        },
+        keyring: options
+            .keyring
+            .then(|| CString::new(format!("_ses.{}", hook_state.id)).unwrap_or_default()),
+        pivot: if options.pivot {
+            Pivot::PivotRoot
+        } else {
+            Pivot::MoveRoot
+        },
+        first_closed: FIRST + options.preserved_fds,
+        wait: Wait::Leave,
+        hook_state,
+    })
+}
+
+/// A detached clone that travels between namespaces as all of the container's mounts do.
+fn clone_tree(at: BorrowedFd<'_>, scope: Scope, plan: &Plan) -> Result<OwnedFd> {
+    let tree = mount::clone_of(at, scope).call(|| "open_tree(OPEN_TREE_CLONE)")?;
+    let (propagation, scope) = plan.root.propagation;
+    mount::set_propagation(tree.as_fd(), scope, propagation)
+        .call(|| format!("mount_setattr({propagation:?})"))?;
+    Ok(tree)
+}
+
+fn bind(
+    mount: &Mount,
+    index: usize,
+    bundle: &Bundle,
+    how: (&Plan, bool),
+) -> Result<Option<BindSource>> {
+    let (plan, can_mount) = how;
+    let Kind::Bind { source, scope } = &mount.kind else {
+        return Ok(None);
+    };
+    // Joining drops the bundle where the source is absolute.
+    let path = bundle.path().join(source);
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    if !can_mount {
+        return Ok(Some(BindSource::Path(path)));
+    }
+    let element = || format!("mounts[{index}] {:?}", mount.destination);
+    let open = || -> Result<OwnedFd> {
+        let at = open(
+            path.as_c_str(),
+            OFlag::O_PATH | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .call(|| format!("open({path:?}, O_PATH)"))?;
+        clone_tree(at.as_fd(), *scope, plan)
+    };
+    open()
+        .map(|tree| Some(BindSource::Tree(tree)))
+        .context(element)
+}
+
+fn bound_device(device: &Device, can_mount: bool) -> Result<Option<OwnedFd>> {
+    if !device.bind || !can_mount {
+        return Ok(None);
+    }
+    let path = &device.path;
+    let tree = mount::clone_of_path(path, Scope::One).call(|| format!("open_tree({path:?})"));
+    tree.map(Some).context(|| format!("device {path:?}"))
+}
+
+fn joined(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let open = |joined: &crate::plan::namespaces::Joined| {
+        let path = Path::new(&joined.path);
+        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .call(|| format!("open({path:?})"))
+            .context(|| format!("linux.namespaces[{}] {}", joined.index, joined.kind.name()))
+    };
+    plan.namespaces.joined.iter().map(open).collect()
+}

@@ -1,0 +1,5 @@
+//! What this runtime can do, by the names of the specification: features.md.
+
+pub use crate::plan::capabilities::NAMES as CAPABILITIES;
+pub use crate::plan::mounts::option_names as mount_options;
+pub use crate::plan::namespaces::names as namespaces;

@@ -1,0 +1,381 @@
+//! The container's first process, from clone to exec.
+//!
+//! It has a copy of its parent's memory and nothing else: it makes system calls, reports what failed in one frame of
+//! fixed size, and ends by `_exit`. It neither logs nor panics nor runs destructors of the parent's.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, setresgid, setresuid, write};
+
+use crate::bundle::RootDir;
+use crate::kernel::clone::{CLONE_NEWTIME, Parent, Side, fork_into};
+use crate::kernel::fd::close_all_but;
+use crate::kernel::process;
+use crate::plan::Plan;
+use crate::sync::{Channel, Failure, Message};
+
+pub(crate) mod cgroups;
+pub(crate) mod exec;
+pub(crate) mod hooks;
+pub(crate) mod identity;
+mod nodes;
+mod protect;
+mod rootfs;
+
+pub(crate) use rootfs::{hand_over, open_terminal};
+
+/// A result in the child.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// The steps of a start, in their order. A failure names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    UserNamespace,
+    JoinNamespace,
+    Session,
+    Keyring,
+    Cgroup,
+    Network,
+    Propagation,
+    Root,
+    Mount,
+    Device,
+    Dev,
+    Terminal,
+    Hostname,
+    Domainname,
+    Sysctl,
+    ReadonlyPath,
+    MaskedPath,
+    CreateContainerHook,
+    Pivot,
+    Personality,
+    Rlimit,
+    Stdio,
+    Bounding,
+    User,
+    Cwd,
+    Capabilities,
+    NoNewPrivileges,
+    Seccomp,
+    Program,
+    Wait,
+    StartContainerHook,
+    Exec,
+}
+
+impl Step {
+    const LAST: u8 = Self::Exec as u8;
+
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        ALL.get(usize::from(number)).copied()
+    }
+}
+
+const ALL: [Step; Step::LAST as usize + 1] = [
+    Step::UserNamespace,
+    Step::JoinNamespace,
+    Step::Session,
+    Step::Keyring,
+    Step::Cgroup,
+    Step::Network,
+    Step::Propagation,
+    Step::Root,
+    Step::Mount,
+    Step::Device,
+    Step::Dev,
+    Step::Terminal,
+    Step::Hostname,
+    Step::Domainname,
+    Step::Sysctl,
+    Step::ReadonlyPath,
+    Step::MaskedPath,
+    Step::CreateContainerHook,
+    Step::Pivot,
+    Step::Personality,
+    Step::Rlimit,
+    Step::Stdio,
+    Step::Bounding,
+    Step::User,
+    Step::Cwd,
+    Step::Capabilities,
+    Step::NoNewPrivileges,
+    Step::Seccomp,
+    Step::Program,
+    Step::Wait,
+    Step::StartContainerHook,
+    Step::Exec,
+];
+
+/// Names the step, the element of the configuration and the call that failed.
+pub(crate) trait At<T> {
+    fn at(self, step: Step, element: usize, call: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> At<T> for nix::Result<T> {
+    fn at(self, step: Step, element: usize, call: impl fmt::Display) -> Result<T> {
+        self.map_err(|errno| Failure::new(step, element, call, errno))
+    }
+}
+
+/// What the parent opened and made for the child.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) root: RootDir,
+    /// A detached clone of the root, where the parent may make one.
+    pub(crate) root_tree: Option<OwnedFd>,
+    /// By mount: the source of a bind mount.
+    pub(crate) binds: Vec<Option<BindSource>>,
+    /// By device: likewise, for nodes that are bound.
+    pub(crate) device_trees: Vec<Option<OwnedFd>>,
+    /// By joined namespace.
+    pub(crate) joined: Vec<OwnedFd>,
+    /// Names and host paths of the version 1 cgroups, for a mount of type `cgroup`.
+    pub(crate) cgroup_views: Vec<(CString, CString)>,
+    pub(crate) terminal: TerminalTo,
+    /// Name of the session keyring.
+    pub(crate) keyring: Option<CString>,
+    pub(crate) pivot: Pivot,
+    /// First descriptor that is not passed to the program.
+    pub(crate) first_closed: i32,
+    pub(crate) wait: Wait,
+    /// The state for hooks inside the container.
+    pub(crate) hook_state: crate::hooks::HookState,
+}
+
+/// What a bind mount shows.
+#[derive(Debug)]
+pub(crate) enum BindSource {
+    /// A detached clone, made by the parent.
+    Tree(OwnedFd),
+    /// A path of the host: the parent may not clone mounts, the child may in its user namespace.
+    Path(CString),
+}
+
+/// Who gets the master of the container's terminal.
+#[derive(Debug)]
+pub(crate) enum TerminalTo {
+    /// The parent, over the channel.
+    Caller,
+    /// A connected socket of the caller's caller (`--console-socket`).
+    Socket(OwnedFd),
+}
+
+/// How the container gets its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pivot {
+    /// pivot_root(2).
+    PivotRoot,
+    /// A move over `/` and chroot(2), where the root of the namespace cannot be pivoted (`--no-pivot`).
+    MoveRoot,
+}
+
+/// What the program waits for once everything is made.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// For nothing but the parent's leave.
+    Leave,
+    /// Then for a byte in this FIFO, which `start` writes.
+    Fifo(OwnedFd),
+}
+
+/// The child of the first clone. Never returns.
+pub(crate) fn run(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> ! {
+    let Err(failure) = steps(plan, prepared, channel);
+    // Once the parent has left only the program's own error stream remains to tell.
+    if channel.send(Message::Failed(failure)).is_err()
+        && failure.step.number() >= Step::Wait.number()
+    {
+        let text = format!(
+            "exec {}: {}\n",
+            plan.process.program.name,
+            failure.errno.desc().to_lowercase()
+        );
+        let _ = write(std::io::stderr(), text.as_bytes());
+    }
+    process::exit_now(255)
+}
+
+fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<Infallible> {
+    enter_namespaces(plan, prepared, channel)?;
+    // A session of its own, so that nobody's terminal can stop it.
+    nix::unistd::setsid().at(Step::Session, 0, "setsid()")?;
+    if let Some(name) = &prepared.keyring {
+        join_keyring(name)?;
+    }
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+        unshare(CloneFlags::CLONE_NEWNET).at(Step::Network, 0, "unshare(CLONE_NEWNET)")?;
+        crate::kernel::net::loopback_up().at(
+            Step::Network,
+            0,
+            "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)",
+        )?;
+    }
+    let root = rootfs::assemble(plan, prepared, channel)?;
+    let terminal = rootfs::terminal(plan, prepared, &root, channel)?;
+    set_names(plan)?;
+    protect::sysctls(plan)?;
+    if plan.hooks.before_pivot() {
+        channel
+            .send(Message::Mounted)
+            .at(Step::CreateContainerHook, 0, "write(parent)")?;
+        wait_for(channel, Message::HooksDone);
+        hooks::run(
+            &plan.hooks.create_container,
+            &prepared.hook_state,
+            Step::CreateContainerHook,
+        )?;
+    }
+    // After the hooks, which may still mount and write.
+    protect::readonly_paths(plan, &root)?;
+    protect::masked_paths(plan, &root)?;
+    rootfs::pivot(plan, prepared, &root)?;
+    // From here on the host's paths do not exist.
+    drop(root);
+    if let Some(domain) = plan.personality {
+        process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
+    }
+    identity::take(plan, terminal)?;
+    exec::find_program(&plan.process)?;
+    if let Wait::Fifo(fifo) = &prepared.wait {
+        // It may wait for long, and other processes of the container may look at it meanwhile.
+        let kept = [channel.as_fd().as_raw_fd(), fifo.as_raw_fd()];
+        close_all_but(prepared.first_closed, kept).at(Step::Wait, 0, "close_range()")?;
+    }
+    channel
+        .send(Message::Ready)
+        .at(Step::Wait, 0, "write(parent)")?;
+    wait_for(channel, Message::Go);
+    if let Wait::Fifo(fifo) = &prepared.wait {
+        exec::wait_for_start(fifo)?;
+    }
+    hooks::run(
+        &plan.hooks.start_container,
+        &prepared.hook_state,
+        Step::StartContainerHook,
+    )?;
+    identity::confine_last(plan.seccomp.as_ref(), &plan.process)?;
+    exec::replace(&plan.process, prepared.first_closed)
+}
+
+/// Ends this process where the parent is gone.
+pub(crate) fn wait_for(channel: &Channel, message: Message) {
+    if !channel.expect(message) {
+        process::exit_now(255);
+    }
+}
+
+/// Everything between the first clone and a process that is in all its namespaces but the cgroup namespace.
+fn enter_namespaces(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Result<()> {
+    let namespaces = &plan.namespaces;
+    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+        wait_for(channel, Message::Mapped);
+        become_root()?;
+    }
+    for (joined, namespace) in namespaces.joined.iter().zip(&prepared.joined) {
+        process::join(namespace.as_fd(), joined.kind.flag()).at(
+            Step::JoinNamespace,
+            joined.index,
+            format_args!("setns({})", joined.path),
+        )?;
+        if joined.kind == crate::spec::NamespaceKind::User {
+            become_root()?;
+        }
+    }
+    if !namespaces.needs_second_process() {
+        return Ok(());
+    }
+    let time = CloneFlags::from_bits_retain(CLONE_NEWTIME);
+    if namespaces.new.contains(time) {
+        unshare(time).at(Step::JoinNamespace, 0, "unshare(CLONE_NEWTIME)")?;
+        if let Some(offsets) = &namespaces.time_offsets {
+            write_file("/proc/self/timens_offsets", offsets.as_bytes()).at(
+                Step::JoinNamespace,
+                0,
+                "write(\"/proc/self/timens_offsets\")",
+            )?;
+        }
+    }
+    // Joined PID and new time namespaces are those of children: the container is a second process, with the same parent.
+    let flags = namespaces.flags_of_second_clone();
+    match fork_into(flags, None, Parent::Grandparent).at(
+        Step::JoinNamespace,
+        0,
+        "clone3(CLONE_PARENT)",
+    )? {
+        Side::Child => Ok(()),
+        Side::Parent(pid, _) => {
+            let _ = channel.send(Message::Second(pid.as_raw()));
+            process::exit_now(0)
+        }
+    }
+}
+
+/// Root of the user namespace it has just entered, whose ids it may use only now.
+fn become_root() -> Result<()> {
+    let step = Step::UserNamespace;
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).at(
+        step,
+        0,
+        "setresgid(0, 0, 0)",
+    )?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).at(
+        step,
+        0,
+        "setresuid(0, 0, 0)",
+    )
+}
+
+fn join_keyring(name: &CString) -> Result<()> {
+    match process::join_session_keyring(name) {
+        // Some kernels have no keys, and some sandboxes hide them.
+        Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno).at(
+            Step::Keyring,
+            0,
+            format_args!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
+        ),
+        Ok(serial) => {
+            process::allow_keyring_search(serial).at(Step::Keyring, 0, "keyctl(KEYCTL_SETPERM)")
+        }
+    }
+}
+
+fn set_names(plan: &Plan) -> Result<()> {
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(std::ffi::OsStr::new(name.to_str().unwrap_or_default())).at(
+            Step::Hostname,
+            0,
+            format_args!("sethostname({name:?})"),
+        )?;
+    }
+    match &plan.domainname {
+        Some(name) => process::set_domain_name(name).at(
+            Step::Domainname,
+            0,
+            format_args!("setdomainname({name:?})"),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Writes a whole file of the host's procfs in one call.
+pub(crate) fn write_file(path: &str, bytes: &[u8]) -> nix::Result<()> {
+    use nix::fcntl::{OFlag, open};
+    let file = open(
+        path,
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?;
+    write(&file, bytes).map(drop)
+}

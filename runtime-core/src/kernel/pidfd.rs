@@ -1,0 +1,51 @@
+//! Processes by descriptor, which unlike a pid never comes to mean another one: pidfd_open(2), pidfd_send_signal(2).
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::fd::owned;
+use super::{check, narrow};
+
+/// Opens a descriptor of the process `pid`.
+///
+/// # Errors
+/// The errno of pidfd_open(2), `ESRCH` where there is none.
+pub fn open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    Ok(owned(narrow(fd)))
+}
+
+/// Sends `signal` to the process of `pidfd`; 0 sends none and tells whether there is one.
+///
+/// # Errors
+/// The errno of pidfd_send_signal(2), `ESRCH` where the process has ended.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: a null siginfo makes the kernel fill it as kill(2) does; the rest are integers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Waits until the process of `pidfd` has ended. Returns whether it has, or that the time was over.
+///
+/// # Errors
+/// The errno of poll(2).
+pub fn wait_end(pidfd: BorrowedFd<'_>, timeout: PollTimeout) -> nix::Result<bool> {
+    loop {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|ready| ready > 0),
+        }
+    }
+}
