@@ -1,0 +1,174 @@
+//! The commands: from what was typed to the library and back to what is printed.
+
+use std::path::{Path, PathBuf};
+
+use runtime_core::{Container, Error, Root, State};
+
+use crate::cli::Flags;
+use crate::logging::Log;
+
+mod create;
+mod exec;
+mod features;
+mod list;
+mod ps;
+mod spec;
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library's error.
+    Runtime(Error),
+    /// What the command line asks cannot be.
+    Argument(String),
+    /// A file of the caller.
+    File(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Runtime(error) => error.fmt(f),
+            Self::Argument(text) | Self::File(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What a command ends with: the exit code.
+pub(crate) type Outcome = Result<i32, Failure>;
+
+/// One command with everything it was given.
+#[derive(Debug)]
+pub(crate) struct Invocation<'a> {
+    pub(crate) command: &'static str,
+    pub(crate) global: &'a Flags,
+    pub(crate) flags: &'a Flags,
+    pub(crate) arguments: &'a [String],
+    pub(crate) log: Log,
+    /// What the program was called as.
+    pub(crate) name: &'a str,
+}
+
+impl Invocation<'_> {
+    /// The directory of all containers.
+    fn root(&self) -> Result<Root, Failure> {
+        let Some(written) = self.global.value("root").filter(|root| !root.is_empty()) else {
+            return Ok(Root::new(default_root()));
+        };
+        let path = std::path::absolute(written)
+            .map_err(|error| Failure::Argument(format!("--root {written:?}: {error}")))?;
+        if path == Path::new("/") {
+            return Err(Failure::Argument(
+                "--root \"/\": containers' state cannot lie in the root directory".to_owned(),
+            ));
+        }
+        Ok(Root::new(path))
+    }
+
+    /// The first argument.
+    fn id(&self) -> &str {
+        self.arguments.first().map_or("", String::as_str)
+    }
+
+    fn container(&self) -> Result<Container, Failure> {
+        Ok(Container::open(&self.root()?, self.id())?)
+    }
+
+    fn locked_container(&self) -> Result<Container, Failure> {
+        Ok(Container::open_exclusive(&self.root()?, self.id())?)
+    }
+}
+
+/// Below `XDG_RUNTIME_DIR` for who is not root, as each user has a directory of its own there.
+fn default_root() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(runtime) if !nix::unistd::geteuid().is_root() && !runtime.is_empty() => {
+            PathBuf::from(runtime).join("ocirun")
+        }
+        _ => PathBuf::from("/run/ocirun"),
+    }
+}
+
+/// Does what the command says.
+pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
+    refuse_unsupported(invocation.global)?;
+    invocation.log.debug(&format!(
+        "{} {:?}",
+        invocation.command, invocation.arguments
+    ));
+    match invocation.command {
+        "create" => create::create(invocation),
+        "run" => create::run(invocation),
+        "exec" => exec::exec(invocation),
+        "start" => done(invocation.locked_container()?.start()),
+        "state" => state(invocation),
+        "kill" => kill(invocation),
+        "delete" => delete(invocation),
+        "pause" => done(invocation.locked_container()?.pause()),
+        "resume" => done(invocation.locked_container()?.resume()),
+        "list" => list::list(invocation),
+        "ps" => ps::ps(invocation),
+        "spec" => spec::spec(invocation),
+        "features" => features::features(invocation),
+        "completions" => crate::docs::completions(invocation.id()),
+        "man" => crate::docs::man(Path::new(invocation.id())),
+        other => Err(Failure::Argument(format!("{other}: not a command"))),
+    }
+}
+
+fn done(result: runtime_core::Result<()>) -> Outcome {
+    result.map(|()| 0).map_err(Failure::from)
+}
+
+/// What would change containers and is not there yet is an error and not ignored.
+fn refuse_unsupported(global: &Flags) -> Result<(), Failure> {
+    if global.on("systemd-cgroup") {
+        return Err(Failure::Argument(
+            "--systemd-cgroup: the systemd cgroup driver is not supported yet".to_owned(),
+        ));
+    }
+    match global.value("rootless") {
+        None | Some("auto" | "true" | "false") => Ok(()),
+        Some(other) => Err(Failure::Argument(format!(
+            "--rootless {other:?}: neither true, false nor auto"
+        ))),
+    }
+}
+
+fn state(invocation: &Invocation<'_>) -> Outcome {
+    print!("{}", render(&invocation.container()?.state()?, ""));
+    Ok(0)
+}
+
+/// The state as indented JSON without a newline at its end; `owner` is a name in lists and empty elsewhere.
+fn render(state: &State, owner: &str) -> String {
+    serde_json::to_string_pretty(&crate::format::StateView::new(state, owner)).unwrap_or_default()
+}
+
+fn kill(invocation: &Invocation<'_>) -> Outcome {
+    let written = invocation.arguments.get(1).map_or("TERM", String::as_str);
+    let signal = crate::format::signal(written)
+        .ok_or_else(|| Failure::Argument(format!("unknown signal {written:?}")))?;
+    let container = invocation.container()?;
+    if !invocation.flags.on("all") {
+        return done(container.kill(signal));
+    }
+    // All of a container that has ended are none, which is no error.
+    done(container.kill_all(signal))
+}
+
+fn delete(invocation: &Invocation<'_>) -> Outcome {
+    if invocation.flags.on("force") {
+        return done(Container::delete_by_force(
+            &invocation.root()?,
+            invocation.id(),
+        ));
+    }
+    done(invocation.locked_container()?.delete())
+}
