@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl Cgroups {
-    /// Completes the hierarchies (see [`complete`]) and makes our directory in each. The caller is in a private mount
+    /// Completes the hierarchies (crun wants each controller in one) and makes our directory in each. The caller is in a private mount
     /// namespace. What an earlier measurement left when it was killed is removed first.
     ///
     /// # Errors

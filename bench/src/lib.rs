@@ -3,6 +3,7 @@
 //! Each suite is a module with a function that measures and returns a [`table::Table`]; [`suite`] finds it by name.
 
 pub mod cgroups;
+pub mod container;
 pub mod lab;
 pub mod options;
 pub mod programs;

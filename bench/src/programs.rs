@@ -50,7 +50,7 @@ impl Own {
     }
 }
 
-/// ocirun, built now, then every peer of [`PEERS`], then what the variable `RUNTIMES` lists (paths, commas between).
+/// ocirun, built now, then runc, crun and youki where found, then what the variable `RUNTIMES` lists (paths, commas between).
 pub fn runtimes() -> Vec<Runtime> {
     let ocirun = build("oci-runtime").and_then(|programs| {
         let runtime = programs

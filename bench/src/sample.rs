@@ -31,7 +31,7 @@ impl std::fmt::Debug for Subject<'_> {
 /// Samples taken before the counted ones, to warm caches.
 const WARM_UP: usize = 2;
 
-/// Takes `runs` samples of every subject in turn (A B C A B C), after [`WARM_UP`] uncounted ones, and fills `row`.
+/// Takes `runs` samples of every subject in turn (A B C A B C), after two uncounted ones, and fills `row`.
 ///
 /// A subject that fails is dropped with its reason, its earlier samples with it; the others go on.
 pub fn interleave(row: &mut Row, subjects: Vec<Subject<'_>>, runs: usize) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::container::Created;
 use crate::lab::{Lab, PAYLOAD, TRUE};
 use crate::options::Options;
 use crate::programs::{self, Own, Runtime};
@@ -83,7 +84,7 @@ impl Bench {
             format!("the container runs {}", self.lab.payload()),
             format!("control groups: {}", self.lab.cgroups.describe()),
             "the default spec of `runc spec` without a terminal; the floor neither masks paths nor mounts /sys/fs/cgroup".to_owned(),
-            "memory: resident peak of the largest process among the runtime and those it waited for, shared pages included".to_owned(),
+            "memory: resident peak of the largest process among the runtime and those it waited for, shared pages and a payload of our own included".to_owned(),
         ]
     }
 
@@ -143,7 +144,7 @@ impl Bench {
             }))
         });
         subjects.push(Subject::new(FLOOR, || {
-            Ok(milliseconds(self.lab.timed(self.floor())?))
+            Ok(milliseconds(self.lab.timed(self.floor(TRUE))?))
         }));
         Ok(filled(
             Row::new(name, label, Unit::Milliseconds),
@@ -170,7 +171,7 @@ impl Bench {
     }
 
     fn one_lifecycle(&self, program: &Path, bundle: &Path) -> Sampled {
-        let container = Created::new(self, program, bundle, "lifecycle")?;
+        let container = Created::new(&self.lab, program, bundle, "lifecycle")?;
         let verb = |verb| container.verb(&[verb, "lifecycle"]);
         let mut sum = container.took + verb("start")? + verb("state")?;
         sys::reap(container.pid);
@@ -209,7 +210,7 @@ impl Bench {
         let bundle = self.lab.bundle(name, &[PAYLOAD, "pause"], None)?;
         let mut subjects = self.subjects(|program| {
             let id = format!("{name}-{}", program.to_string_lossy().replace('/', "_"));
-            let container = Created::new(self, program, &bundle, &id)?;
+            let container = Created::new(&self.lab, program, &bundle, &id)?;
             container.verb(&["start", &id])?;
             let arguments: Vec<String> = arguments
                 .iter()
@@ -279,7 +280,7 @@ impl Bench {
         }
         let elapsed = start.elapsed();
         for i in 0..CROWD {
-            drop(Created::adopt(self, program, &format!("crowd-{i}")));
+            drop(Created::adopt(&self.lab, program, &format!("crowd-{i}")));
         }
         match broken {
             Some(reason) => Err(reason),
@@ -287,16 +288,16 @@ impl Bench {
         }
     }
 
-    /// Peak resident memory of `run`.
+    /// Peak resident memory of `run`, with the smallest payload, as busybox needs more than the floor itself.
     fn memory(&self) -> Result<Row, String> {
-        let bundle = self.lab.bundle("memory", &[TRUE], None)?;
+        let bundle = self.lab.bundle("memory", &[PAYLOAD], None)?;
         let mut subjects = self.subjects(|program| {
             let bundle = bundle.clone();
             Ok(Box::new(move || {
                 self.peak(&run_command(&self.lab, program, &bundle, "memory"))
             }))
         });
-        subjects.push(Subject::new(FLOOR, || self.peak(&self.floor())));
+        subjects.push(Subject::new(FLOOR, || self.peak(&self.floor(PAYLOAD))));
         let row = Row::new("memory", "peak resident memory of run", Unit::Kibibytes);
         let mut row = filled(row, subjects, (self.runs / 10).max(3));
         row.goals.push(Goal::absolute(OURS, 1536.0));
@@ -370,83 +371,17 @@ impl Bench {
         Some(Goal::ratio(OURS, &peer.name, at_most))
     }
 
-    fn floor(&self) -> Command {
+    fn floor(&self, program: &str) -> Command {
         let mut command = Command::new(&self.own.floor);
         command
             .arg(self.lab.rootfs())
-            .arg(TRUE)
+            .arg(program)
             .args(self.lab.cgroups.floor_arguments(FLOOR));
         command
     }
 }
 
 type Sampler<'a> = Box<dyn FnMut() -> Sampled + 'a>;
-
-/// A container that `create` made. Dropped, it is killed and deleted.
-struct Created<'a> {
-    bench: &'a Bench,
-    program: &'a Path,
-    id: String,
-    pid: libc::pid_t,
-    took: Duration,
-}
-
-impl<'a> Created<'a> {
-    fn new(bench: &'a Bench, program: &'a Path, bundle: &Path, id: &str) -> Result<Self, String> {
-        let mut command = bench.lab.command(program);
-        command
-            .args(["create", "--bundle"])
-            .arg(bundle)
-            .arg("--pid-file")
-            .arg(bench.lab.pid_file(id))
-            .arg(id);
-        let took = bench.lab.timed(command)?;
-        let mut container = Self::adopt(bench, program, id);
-        container.took = took;
-        Ok(container)
-    }
-
-    /// A container that is there already, if its start went that far.
-    fn adopt(bench: &'a Bench, program: &'a Path, id: &str) -> Self {
-        let pid = fs::read_to_string(bench.lab.pid_file(id))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        Self {
-            bench,
-            program,
-            id: id.to_owned(),
-            pid: pid.unwrap_or(0),
-            took: Duration::ZERO,
-        }
-    }
-
-    /// Runs a command of its runtime and returns how long that took.
-    fn verb<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Result<Duration, String> {
-        let mut command = self.bench.lab.command(self.program);
-        command.args(arguments);
-        self.bench.lab.timed(command)
-    }
-
-    /// To be called once `delete` has succeeded: nothing is left to remove.
-    fn deleted(mut self) {
-        self.pid = 0;
-        self.id.clear();
-    }
-}
-
-impl Drop for Created<'_> {
-    fn drop(&mut self) {
-        if self.id.is_empty() {
-            return;
-        }
-        sys::kill(self.pid);
-        sys::reap(self.pid);
-        let mut command = self.bench.lab.command(self.program);
-        // A failure shows in the next container of that name, and the lab kills and removes what is left.
-        drop(command.args(["delete", "--force", &self.id]).status());
-        drop(fs::remove_file(self.bench.lab.pid_file(&self.id)));
-    }
-}
 
 fn filled(mut row: Row, subjects: Vec<Subject<'_>>, runs: usize) -> Row {
     interleave(&mut row, subjects, runs);
