@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::programs;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Measures ocirun beside the runtimes found on this machine.
+
+usage: cargo bench-peers [SUITE...] [--runs N] [--only ROW]... [--json FILE]
+
+  SUITE        start (all suites without one)
+  --runs N     samples of each subject in a row (100)
+  --only ROW   measure this row alone; may be repeated
+  --json FILE  write the figures there as well as under target/bench/
+  --help       print this
+
+environment:
+  RUNTIMES         paths of further runtimes with runc's command line, commas between
+  SECCOMP_PROFILE  a profile as podman and Docker ship it
+";
+
+/// The names of the suites.
+pub const SUITES: [&str; 1] = ["start"];
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The suites to measure.
+    pub suites: Vec<String>,
+    /// Samples of each subject in a row.
+    pub runs: usize,
+    /// The rows to measure; all if empty.
+    pub only: Vec<String>,
+    /// A further place for the figures.
+    pub json: Option<PathBuf>,
+    /// The directory for reports and scratch data, `target/bench`.
+    pub output: PathBuf,
+    /// Whether the help was asked for.
+    pub help: bool,
+}
+
+impl Options {
+    /// Reads the arguments after the program's name.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one line.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| programs::workspace().join("target"), PathBuf::from);
+        let output = target.join("bench");
+        let mut options = Self {
+            suites: Vec::new(),
+            runs: 100,
+            only: Vec::new(),
+            json: None,
+            output,
+            help: false,
+        };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .ok_or_else(|| format!("{argument} needs a value"))
+            };
+            match argument.as_str() {
+                "--help" | "-h" => options.help = true,
+                "--runs" => options.runs = positive(&value()?)?,
+                "--only" => options.only.push(value()?),
+                "--json" => options.json = Some(value()?.into()),
+                suite if SUITES.contains(&suite) => options.suites.push(argument),
+                other => return Err(format!("unknown argument {other:?}, see --help")),
+            }
+        }
+        if options.suites.is_empty() {
+            options.suites = SUITES.map(str::to_owned).to_vec();
+        }
+        Ok(options)
+    }
+
+    /// Whether a row is to be measured.
+    pub fn wants(&self, row: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == row)
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|runs| *runs > 0)
+        .ok_or_else(|| format!("--runs {text:?}: a positive number is needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let options = parse("start --runs 7 --only run --only state --json /x").unwrap();
+        assert_eq!(
+            (options.runs, options.only.len(), options.suites.as_slice()),
+            (7, 2, ["start".to_owned()].as_slice())
+        );
+        assert!(options.wants("run") && !options.wants("exec"));
+        assert!(parse("").unwrap().wants("exec"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, part) in [
+            ("--runs", "needs a value"),
+            ("--runs 0", "positive"),
+            ("--rusn 3", "unknown argument"),
+        ] {
+            assert!(parse(line).unwrap_err().contains(part), "{line}");
+        }
+    }
+}
