@@ -1,0 +1,54 @@
+//! Steps about the process itself: waiting, children, memory.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{Outcome, Refusal, say};
+
+/// Copies standard input to standard output until its end.
+pub fn cat() -> Outcome {
+    let bytes = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?;
+    Ok(json!({"bytes": bytes}))
+}
+
+/// Sleeps some seconds, which may be a fraction.
+pub fn sleep(seconds: &str) -> Outcome {
+    let seconds: f64 = seconds
+        .parse()
+        .map_err(|_| Refusal::Usage(format!("seconds {seconds}")))?;
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(Value::Null)
+}
+
+/// Sleeps for ever, after having said so. As PID 1 it thereby ignores every signal without a handler.
+pub fn pause() -> Outcome {
+    say(&Value::from("ready"));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts children that sleep for ever, prints their ids, and waits for all of them.
+pub fn fork(count: usize) -> Outcome {
+    let program = std::env::current_exe()?;
+    let children: Vec<Child> = (0..count)
+        .map(|_| Command::new(&program).arg("sleep").arg("3600").spawn())
+        .collect::<Result<_, _>>()?;
+    say(&json!({"children": children.iter().map(Child::id).collect::<Vec<u32>>()}));
+    let mut codes = Vec::new();
+    for mut child in children {
+        codes.push(child.wait()?.code());
+    }
+    Ok(json!({"codes": codes}))
+}
+
+/// Takes memory and writes to every page of it.
+pub fn allocate(mebibytes: usize) -> Outcome {
+    let mut held = vec![0_u8; mebibytes << 20];
+    for page in held.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    Ok(json!({"mebibytes": std::hint::black_box(held).len() >> 20}))
+}
