@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::bundle::{Bundle, PROBE, temporary_directory};
 use crate::command::{Finished, Invocation, Running};
 use crate::eventually;
-use crate::programs::runtime;
+use crate::programs::{probe_program, runtime};
 
 /// A container with its bundle and a state directory (`--root`) of its own. On drop it is deleted by force, and its
 /// processes, mounts, cgroups and files are removed even if the runtime left them.
@@ -75,6 +75,15 @@ impl Container {
             Some((uid, gid)) => call.user(uid, gid),
             None => call,
         }
+    }
+
+    /// A call like [`Container::runtime`], by a caller that leaves descriptors 3 to 3 + `count` open.
+    #[must_use]
+    pub fn runtime_with_descriptors(&self, count: u32) -> Invocation {
+        let call = Invocation::new(probe_program()).args(["with-fds", &count.to_string()]);
+        call.arg(&runtime().program)
+            .arg("--root")
+            .arg(self.state.path())
     }
 
     /// A call of one command; flags and the id are still to be given.

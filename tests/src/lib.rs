@@ -35,6 +35,7 @@ mod container;
 mod harness;
 mod need;
 mod programs;
+mod sockets;
 mod spec;
 
 pub use bundle::{Bundle, PROBE};
@@ -44,6 +45,7 @@ pub use container::Container;
 pub use harness::Suite;
 pub use need::Need;
 pub use programs::{Kind, Runtime, build, differs_on_runc, probe_program, runtime};
+pub use sockets::receive_descriptors;
 pub use spec::{default_spec, rootless_spec};
 
 use std::time::{Duration, Instant};

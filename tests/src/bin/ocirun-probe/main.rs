@@ -78,6 +78,9 @@ fn step(words: &[&str]) -> Outcome {
         ["pause"] => process::pause(),
         ["exit", code] => Err(Refusal::Exit(code.parse()?)),
         ["fork", count] => process::fork(count.parse()?),
+        ["with-fds", count, program, ref arguments @ ..] => {
+            process::with_descriptors(count.parse()?, program, arguments)
+        }
         ["allocate", mebibytes] => process::allocate(mebibytes.parse()?),
         ["raise", signal] => signals::raise(signal),
         ["trap"] => signals::trap(),

@@ -1,8 +1,12 @@
 //! Steps about the process itself: waiting, children, memory.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 use crate::{Outcome, Refusal, say};
@@ -51,4 +55,31 @@ pub fn allocate(mebibytes: usize) -> Outcome {
         page[0] = 1;
     }
     Ok(json!({"mebibytes": std::hint::black_box(held).len() >> 20}))
+}
+
+/// Becomes another program that inherits some descriptors from 3 on; each leads to a file that holds its number.
+/// It runs on the host: a careless caller of the runtime.
+pub fn with_descriptors(count: u32, program: &str, arguments: &[&str]) -> Outcome {
+    let mut held = Vec::new();
+    for number in 3..3 + count {
+        let path =
+            std::env::temp_dir().join(format!("ocirun-probe-fd.{}.{number}", std::process::id()));
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        std::fs::remove_file(&path)?;
+        write!(file, "{number}")?;
+        std::io::Seek::rewind(&mut file)?;
+        fcntl_setfd(&file, FdFlags::empty())?;
+        held.push(file);
+    }
+    let own_id = std::process::id().to_string();
+    Err(Refusal::from(
+        Command::new(program)
+            .args(arguments)
+            .env("LISTEN_PID", own_id)
+            .exec(),
+    ))
 }

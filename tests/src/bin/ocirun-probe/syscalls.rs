@@ -8,9 +8,10 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::personality::{self, Persona};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd;
+use rustix::fs::{CWD, Mode as RawMode, OFlags, ResolveFlags};
 use serde_json::Value;
 
 use crate::{Outcome, Refusal};
@@ -49,6 +50,13 @@ pub fn attempt(name: &str) -> Outcome {
         "settime" => set_time()?,
         "sync" => unistd::sync(),
         "umask" => drop(umask(Mode::empty())),
+        "openat2" => drop(rustix::fs::openat2(
+            CWD,
+            "/",
+            OFlags::PATH,
+            RawMode::empty(),
+            ResolveFlags::empty(),
+        )?),
         "keys" => drop(io::read_to_string(std::fs::File::open(Path::new(
             "/proc/keys",
         ))?)?),
@@ -58,7 +66,8 @@ pub fn attempt(name: &str) -> Outcome {
 }
 
 fn open_socket(family: AddressFamily, kind: SockType) -> nix::Result<()> {
-    socket(family, kind, SockFlag::SOCK_CLOEXEC, None).map(drop)
+    let protocol = (kind == SockType::Raw).then_some(SockProtocol::Icmp);
+    socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol).map(drop)
 }
 
 /// Sets the clock to what it already shows.
