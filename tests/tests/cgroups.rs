@@ -143,7 +143,7 @@ fn block_device() -> (u64, u64) {
     let entry = fs::read_dir("/sys/dev/block")
         .unwrap()
         .next()
-        .expect("a block device")
+        .unwrap()
         .unwrap();
     let name = entry.file_name().into_string().unwrap();
     let (major, minor) = name.split_once(':').unwrap();

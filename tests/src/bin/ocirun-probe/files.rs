@@ -11,7 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
-use crate::{Outcome, Refusal};
+use crate::{Outcome, Refusal, report};
 
 /// A device or a large file is read up to here.
 const READ_LIMIT: usize = 64 * 1024;
@@ -27,6 +27,9 @@ pub fn step(words: &[&str]) -> Outcome {
         ),
         ["overwrite", path, text] => write(OpenOptions::new().write(true), path, text),
         ["append", path, text] => write(OpenOptions::new().append(true), path, text),
+        ["stdin-to", path] => done(fs::write(path, std::io::read_to_string(std::io::stdin())?)),
+        ["report-to", path] => done(fs::write(path, report::all().to_string())),
+        ["stat-to", path, of] => done(fs::write(path, stat(of)?.to_string())),
         ["open", path] => File::open(path)
             .map(|_| Value::from("ok"))
             .map_err(Refusal::from),

@@ -78,9 +78,6 @@ fn step(words: &[&str]) -> Outcome {
         ["pause"] => process::pause(),
         ["exit", code] => Err(Refusal::Exit(code.parse()?)),
         ["fork", count] => process::fork(count.parse()?),
-        ["with-fds", count, program, ref arguments @ ..] => {
-            process::with_descriptors(count.parse()?, program, arguments)
-        }
         ["allocate", mebibytes] => process::allocate(mebibytes.parse()?),
         ["raise", signal] => signals::raise(signal),
         ["trap"] => signals::trap(),
@@ -92,6 +89,13 @@ fn step(words: &[&str]) -> Outcome {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [step, count, program, rest @ ..] = arguments.as_slice()
+        && step == "with-fds"
+    {
+        let refusal = process::become_with_descriptors(count, program, rest);
+        eprintln!("ocirun-probe: {program}: {refusal}");
+        return ExitCode::from(64);
+    }
     let mut last = ExitCode::SUCCESS;
     for words in arguments.split(|word| word == ",") {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -58,28 +58,37 @@ pub fn allocate(mebibytes: usize) -> Outcome {
 }
 
 /// Becomes another program that inherits some descriptors from 3 on; each leads to a file that holds its number.
-/// It runs on the host: a careless caller of the runtime.
-pub fn with_descriptors(count: u32, program: &str, arguments: &[&str]) -> Outcome {
-    let mut held = Vec::new();
-    for number in 3..3 + count {
-        let path =
-            std::env::temp_dir().join(format!("ocirun-probe-fd.{}.{number}", std::process::id()));
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        std::fs::remove_file(&path)?;
-        write!(file, "{number}")?;
-        std::io::Seek::rewind(&mut file)?;
-        fcntl_setfd(&file, FdFlags::empty())?;
-        held.push(file);
+/// It runs on the host: a careless caller of the runtime. It returns only what went wrong.
+pub fn become_with_descriptors(count: &str, program: &str, arguments: &[String]) -> std::io::Error {
+    let held = (|| {
+        let count: u32 = count.parse().map_err(std::io::Error::other)?;
+        (3..3 + count)
+            .map(inheritable)
+            .collect::<std::io::Result<Vec<File>>>()
+    })();
+    match held {
+        Ok(_held) => {
+            let own_id = std::process::id().to_string();
+            Command::new(program)
+                .args(arguments)
+                .env("LISTEN_PID", own_id)
+                .exec()
+        }
+        Err(error) => error,
     }
-    let own_id = std::process::id().to_string();
-    Err(Refusal::from(
-        Command::new(program)
-            .args(arguments)
-            .env("LISTEN_PID", own_id)
-            .exec(),
-    ))
+}
+
+fn inheritable(number: u32) -> std::io::Result<File> {
+    let path =
+        std::env::temp_dir().join(format!("ocirun-probe-fd.{}.{number}", std::process::id()));
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    write!(file, "{number}")?;
+    std::io::Seek::rewind(&mut file)?;
+    fcntl_setfd(&file, FdFlags::empty())?;
+    Ok(file)
 }
