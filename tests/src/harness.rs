@@ -13,6 +13,7 @@ use crate::need::Need;
 #[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    sequential: bool,
 }
 
 impl std::fmt::Debug for Suite {
@@ -44,10 +45,21 @@ impl Suite {
         self
     }
 
+    /// Runs one test after the other: for tests that look at what belongs to the whole process.
+    #[must_use]
+    pub fn sequential(mut self) -> Self {
+        self.sequential = true;
+        self
+    }
+
     /// Runs what the command line asks for.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let conclusion = libtest_mimic::run(&Arguments::from_args(), self.trials);
+        let mut arguments = Arguments::from_args();
+        if self.sequential {
+            arguments.test_threads = Some(1);
+        }
+        let conclusion = libtest_mimic::run(&arguments, self.trials);
         remove_suite_directory();
         remove_probe_copy();
         conclusion.exit_code()

@@ -37,6 +37,7 @@ mod need;
 mod programs;
 mod sockets;
 mod spec;
+mod terminal;
 
 pub use bundle::{Bundle, PROBE};
 pub use cgroup::Cgroup;
@@ -47,6 +48,7 @@ pub use need::Need;
 pub use programs::{Kind, Runtime, build, differs_on_runc, probe_program, runtime};
 pub use sockets::receive_descriptors;
 pub use spec::{default_spec, rootless_spec};
+pub use terminal::{ConsoleSocket, Terminal};
 
 use std::time::{Duration, Instant};
 

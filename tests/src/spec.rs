@@ -43,7 +43,7 @@ fn mounts() -> Value {
         json!({"destination": destination, "type": kind, "source": source, "options": options})
     };
     json!([
-        mount("/proc", "proc", "proc", &[]),
+        json!({"destination": "/proc", "type": "proc", "source": "proc"}),
         mount(
             "/dev",
             "tmpfs",
@@ -92,36 +92,45 @@ fn mounts() -> Value {
 
 /// The default with what `runc spec --rootless` changes: a user namespace that maps root to one id, no network
 /// namespace, /sys as a bind mount of the host's, no cgroup limits.
+///
+/// # Panics
+/// Never: the default has all that is changed here.
 #[must_use]
 pub fn rootless_spec(uid: u32, gid: u32) -> Value {
     let mut spec = default_spec();
-    let linux = &mut spec["linux"];
-    linux["resources"].take();
-    linux
-        .as_object_mut()
-        .expect("an object")
-        .remove("resources");
-    linux["namespaces"] = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "user"}]);
-    linux["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
-    linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
-    let mounts = spec["mounts"].as_array_mut().expect("a list");
-    mounts
-        .retain(|mount| mount["destination"] != "/sys" && mount["destination"] != "/sys/fs/cgroup");
-    for mount in mounts
-        .iter_mut()
-        .filter(|mount| mount["destination"] == "/dev/pts")
-    {
-        mount["options"] = json!([
-            "nosuid",
-            "noexec",
-            "newinstance",
-            "ptmxmode=0666",
-            "mode=0620"
-        ]);
+    let linux = spec["linux"].as_object_mut().expect("an object");
+    linux.remove("resources");
+    linux.insert(
+        "namespaces".to_owned(),
+        json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "user"}]),
+    );
+    linux.insert(
+        "uidMappings".to_owned(),
+        json!([{"containerID": 0, "hostID": uid, "size": 1}]),
+    );
+    linux.insert(
+        "gidMappings".to_owned(),
+        json!([{"containerID": 0, "hostID": gid, "size": 1}]),
+    );
+    for mount in spec["mounts"].as_array_mut().expect("a list") {
+        match mount["destination"].as_str() {
+            Some("/dev/pts") => {
+                mount["options"] = json!([
+                    "nosuid",
+                    "noexec",
+                    "newinstance",
+                    "ptmxmode=0666",
+                    "mode=0620"
+                ]);
+            }
+            Some("/sys") => {
+                *mount = json!({
+                    "destination": "/sys", "type": "none", "source": "/sys",
+                    "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+                });
+            }
+            _ => {}
+        }
     }
-    mounts.push(json!({
-        "destination": "/sys", "type": "none", "source": "/sys",
-        "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
-    }));
     spec
 }
