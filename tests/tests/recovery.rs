@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use ocirun_tests::{Bundle, Container, Invocation, Need, PROBE, Suite, eventually, runtime};
 
@@ -97,59 +97,65 @@ fn many_containers_leave_nothing() {
     nix::sys::prctl::set_child_subreaper(false).unwrap();
     assert_eq!(own_children(), Vec::<i32>::new());
     assert_eq!(
-        (mounts(), fs::read_dir("/proc/self/fd").unwrap().count() - 1),
-        (before.0, before.1)
+        (mounts(), fs::read_dir("/proc/self/fd").unwrap().count()),
+        before
     );
 }
 
-/// Calls a verb under strace, which kills the runtime at its `count`-th system call. True once it got through.
-fn killed_at(count: usize, container: &Container, verb: &[&str]) -> bool {
-    let strace = Invocation::new("/usr/bin/strace".as_ref());
+/// Who is killed.
+#[derive(Clone, Copy)]
+enum Victim {
+    /// The process that was called; what it had started goes on.
+    Caller,
+    /// Whichever process or thread gets to its own n-th call first.
+    Anyone,
+}
+
+/// Calls a verb under strace, which sends SIGKILL at the `count`-th system call. True once it got through.
+fn killed_at(count: usize, victim: Victim, container: &Container, verb: &[String]) -> bool {
     let inject = format!("inject=all:signal=KILL:when={count}");
-    let call = strace
-        .args(["-o", "/dev/null", "-e", "trace=all", "-e", &inject, "--"])
-        .arg(&runtime().program);
-    let run = call
+    // -D: the runtime is our child, and strace its companion, so that nobody waits for a traced container.
+    let strace = Invocation::new("strace".as_ref()).args([
+        "-D",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=all",
+        "-e",
+        &inject,
+    ]);
+    let strace = match victim {
+        Victim::Caller => strace,
+        Victim::Anyone => strace.arg("-f"),
+    };
+    let run = strace
+        .arg("--")
+        .arg(&runtime().program)
         .arg("--root")
         .arg(container.state_root())
         .args(verb)
         .finish();
-    run.signal().is_none()
+    run.signal().is_none() && run.code() == 0
 }
 
-/// For each point of one verb: brings a container to where the verb begins, kills the verb there, deletes by force.
-fn at_every_call_of(verb: impl Fn(&Container) -> Vec<String>, prepare: fn(&Container)) {
-    nix::sys::prctl::set_child_subreaper(true).unwrap();
+/// For each point of one verb: brings a container to where the verb begins, kills there, deletes by force.
+fn at_every_call_of(
+    victim: Victim,
+    prepare: fn(&Container),
+    verb: impl Fn(&Container) -> Vec<String>,
+) {
     let container = pausing();
-    let step = number("OCIRUN_TEST_KILL_EVERY", 17);
-    let mut count = 1;
-    loop {
+    let words = verb(&container);
+    for count in (1..100_000).step_by(number("OCIRUN_TEST_KILL_EVERY", 17)) {
         prepare(&container);
-        let words = verb(&container);
-        let through = killed_at(
-            count,
-            &container,
-            &words.iter().map(String::as_str).collect::<Vec<&str>>(),
-        );
+        let through = killed_at(count, victim, &container, &words);
         container
             .command("delete")
             .args(["--force", &container.id])
             .finish()
             .ok();
-        reap();
         nothing_is_left(&container, &format!("{} killed at call {count}", words[0]));
         if through {
-            break;
-        }
-        count += step;
-    }
-    nix::sys::prctl::set_child_subreaper(false).unwrap();
-}
-
-/// Takes the orphans' statuses. Nobody else waits for a child meanwhile: these tests run one after the other.
-fn reap() {
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status.pid().is_none() {
             break;
         }
     }
@@ -159,33 +165,23 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn create_killed_anywhere() {
-    at_every_call_of(
-        |container| {
-            words(&[
-                "create",
-                "--bundle",
-                container.bundle.path().to_str().unwrap(),
-                &container.id,
-            ])
-        },
-        |_| {},
-    );
+fn create(container: &Container) -> Vec<String> {
+    words(&[
+        "create",
+        "--bundle",
+        container.bundle.path().to_str().unwrap(),
+        &container.id,
+    ])
 }
 
-fn run_killed_anywhere() {
-    at_every_call_of(
-        |container| {
-            words(&[
-                "run",
-                "--detach",
-                "--bundle",
-                container.bundle.path().to_str().unwrap(),
-                &container.id,
-            ])
-        },
-        |_| {},
-    );
+fn run(container: &Container) -> Vec<String> {
+    words(&[
+        "run",
+        "--detach",
+        "--bundle",
+        container.bundle.path().to_str().unwrap(),
+        &container.id,
+    ])
 }
 
 fn created(container: &Container) {
@@ -196,52 +192,93 @@ fn running(container: &Container) {
     container.run_detached().ok();
 }
 
+fn create_killed_anywhere() {
+    at_every_call_of(Victim::Caller, |_| {}, create);
+}
+
+fn create_or_its_children_killed_anywhere() {
+    at_every_call_of(Victim::Anyone, |_| {}, create);
+}
+
+fn run_killed_anywhere() {
+    at_every_call_of(Victim::Caller, |_| {}, run);
+}
+
+fn run_or_its_children_killed_anywhere() {
+    at_every_call_of(Victim::Anyone, |_| {}, run);
+}
+
 fn start_killed_anywhere() {
-    at_every_call_of(|container| words(&["start", &container.id]), created);
+    at_every_call_of(Victim::Anyone, created, |container| {
+        words(&["start", &container.id])
+    });
 }
 
 fn exec_killed_anywhere() {
-    at_every_call_of(
-        |container| words(&["exec", &container.id, PROBE, "print", "x"]),
-        running,
-    );
+    at_every_call_of(Victim::Caller, running, |container| {
+        words(&["exec", &container.id, PROBE, "print", "x"])
+    });
+}
+
+fn exec_or_its_children_killed_anywhere() {
+    at_every_call_of(Victim::Anyone, running, |container| {
+        words(&["exec", &container.id, PROBE, "print", "x"])
+    });
 }
 
 fn kill_killed_anywhere() {
-    at_every_call_of(|container| words(&["kill", &container.id, "KILL"]), running);
+    at_every_call_of(Victim::Anyone, running, |container| {
+        words(&["kill", &container.id, "KILL"])
+    });
 }
 
 fn delete_killed_anywhere() {
-    at_every_call_of(
-        |container| words(&["delete", "--force", &container.id]),
-        running,
-    );
+    at_every_call_of(Victim::Anyone, running, |container| {
+        words(&["delete", "--force", &container.id])
+    });
 }
 
 fn pause_killed_anywhere() {
-    at_every_call_of(|container| words(&["pause", &container.id]), running);
+    at_every_call_of(Victim::Anyone, running, |container| {
+        words(&["pause", &container.id])
+    });
 }
 
 fn main() -> ExitCode {
-    const ROOT: &[Need] = &[Need::Root];
-    const KILLED: &[Need] = &[
+    const STRACE: &[Need] = &[Need::Root, Need::Program("strace")];
+    const FAMILY: &[Need] = &[
         Need::Root,
         Need::Program("strace"),
-        Need::NotRunc("killed early it leaves a cgroup and a directory that it cannot delete"),
+        Need::NotRunc("killed before it has written its state, it leaves the cgroups"),
     ];
     Suite::new()
         .sequential()
         .test(
             "many_containers_leave_nothing",
-            ROOT,
+            &[Need::Root],
             many_containers_leave_nothing,
         )
-        .test("create_killed_anywhere", KILLED, create_killed_anywhere)
-        .test("run_killed_anywhere", KILLED, run_killed_anywhere)
-        .test("start_killed_anywhere", KILLED, start_killed_anywhere)
-        .test("exec_killed_anywhere", KILLED, exec_killed_anywhere)
-        .test("kill_killed_anywhere", KILLED, kill_killed_anywhere)
-        .test("delete_killed_anywhere", KILLED, delete_killed_anywhere)
-        .test("pause_killed_anywhere", KILLED, pause_killed_anywhere)
+        .test("create_killed_anywhere", STRACE, create_killed_anywhere)
+        .test(
+            "create_or_its_children_killed_anywhere",
+            FAMILY,
+            create_or_its_children_killed_anywhere,
+        )
+        .test("run_killed_anywhere", STRACE, run_killed_anywhere)
+        .test(
+            "run_or_its_children_killed_anywhere",
+            FAMILY,
+            run_or_its_children_killed_anywhere,
+        )
+        .test("start_killed_anywhere", STRACE, start_killed_anywhere)
+        .test("exec_killed_anywhere", STRACE, exec_killed_anywhere)
+        .test(
+            "exec_or_its_children_killed_anywhere",
+            STRACE,
+            exec_or_its_children_killed_anywhere,
+        )
+        .test("kill_killed_anywhere", STRACE, kill_killed_anywhere)
+        .test("delete_killed_anywhere", STRACE, delete_killed_anywhere)
+        .test("pause_killed_anywhere", STRACE, pause_killed_anywhere)
         .run()
 }
