@@ -99,8 +99,12 @@ impl Cgroup {
 
     /// Kills every process in it, and removes it.
     pub(crate) fn destroy(&self) {
-        for directory in self.existing() {
-            destroy_tree(&directory);
+        let existing = self.existing();
+        for directory in &existing {
+            thaw_tree(directory);
+        }
+        for directory in &existing {
+            destroy_tree(directory);
         }
     }
 }
@@ -112,12 +116,21 @@ pub(crate) fn remove_suite_directory() {
     }
 }
 
-fn destroy_tree(directory: &Path) {
-    let children = fs::read_dir(directory).into_iter().flatten().flatten();
-    for child in children.filter(|entry| entry.path().is_dir()) {
-        destroy_tree(&child.path());
-    }
+fn children(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+}
+
+/// What is frozen cannot die.
+fn thaw_tree(directory: &Path) {
     let _not_a_freezer = fs::write(directory.join("freezer.state"), "THAWED");
+    children(directory).for_each(|child| thaw_tree(&child));
+}
+
+fn destroy_tree(directory: &Path) {
+    children(directory).for_each(|child| destroy_tree(&child));
     for _ in 0..500 {
         if fs::remove_dir(directory).is_ok() || !directory.exists() {
             return;

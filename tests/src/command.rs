@@ -135,6 +135,7 @@ impl Invocation {
     /// # Panics
     /// As [`Running::finish`].
     #[must_use]
+    #[track_caller]
     pub fn finish(self) -> Finished {
         self.start().finish()
     }
@@ -185,29 +186,32 @@ impl Running {
     /// # Panics
     /// After [`TIME_LIMIT`], with the output so far; the program is killed then.
     #[must_use]
-    pub fn finish(mut self) -> Finished {
+    #[track_caller]
+    pub fn finish(self) -> Finished {
+        self.finish_in_time()
+            .unwrap_or_else(|words| panic!("{words}"))
+    }
+
+    /// Waits for the end; what is still running after the time limit is killed and described.
+    pub(crate) fn finish_in_time(mut self) -> Result<Finished, String> {
         let end = Instant::now() + TIME_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
-                let (line, stdout, stderr) = (
-                    std::mem::take(&mut self.line),
-                    clone(&self.stdout),
-                    clone(&self.stderr),
-                );
-                return Finished {
+                let line = std::mem::take(&mut self.line);
+                let (stdout, stderr) = (clone(&self.stdout), clone(&self.stderr));
+                return Ok(Finished {
                     line,
                     status,
                     stdout,
                     stderr,
-                };
+                });
             }
             if Instant::now() > end {
-                panic!(
-                    "still running after {TIME_LIMIT:?}: {}\nstdout: {}\nstderr: {}",
-                    self.line,
-                    self.stdout(),
-                    self.stderr()
-                );
+                let (stdout, stderr) = (self.stdout(), self.stderr());
+                let line = &self.line;
+                return Err(format!(
+                    "still running after {TIME_LIMIT:?}: {line}\nstdout: {stdout}\nstderr: {stderr}"
+                ));
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -217,6 +217,16 @@ impl Container {
         run
     }
 
+    /// `run --detach`, and waits for the probe's `"ready"`.
+    ///
+    /// # Panics
+    /// When it fails, or is not ready in time.
+    #[track_caller]
+    pub fn run_until_ready_detached(&self) {
+        let run = self.run_detached().ok();
+        eventually("ready", || run.stdout().contains("\"ready\""));
+    }
+
     fn unmount_leftovers(&self) {
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = |path: &Path| {
@@ -235,10 +245,11 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let delete = || self.command("delete").args(["--force", &self.id]).finish();
-        let known = self.state.path().join(&self.id).exists();
-        if known && std::panic::catch_unwind(std::panic::AssertUnwindSafe(delete)).is_err() {
-            eprintln!("delete --force {} hung", self.id);
+        if self.state.path().join(&self.id).exists() {
+            let delete = self.command("delete").args(["--force", &self.id]).start();
+            if let Err(words) = delete.finish_in_time() {
+                eprintln!("clean up: {words}");
+            }
         }
         self.bundle.cgroup().destroy();
         self.unmount_leftovers();

@@ -59,6 +59,7 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 /// After [`TIME_LIMIT`], naming `what` was waited for.
+#[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + TIME_LIMIT;
     while !condition() {

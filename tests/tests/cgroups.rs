@@ -380,17 +380,21 @@ fn freezer_state_while_paused() {
 }
 
 fn a_container_frozen_by_others_is_paused() {
-    let container = created(json!({}));
-    container.start().ok();
+    let container = Bundle::new().probe(&["pause"]).container();
+    container.run_until_ready_detached();
     let file = container
         .bundle
         .cgroup()
         .directory("freezer")
         .join("freezer.state");
-    fs::write(&file, "FROZEN").unwrap();
-    container.wait_for_status("paused");
+    // A task may be in the midst of something that cannot be frozen: whoever freezes has to ask again.
+    eventually("FROZEN", || {
+        fs::write(&file, "FROZEN").unwrap();
+        fs::read_to_string(&file).unwrap() == "FROZEN\n"
+    });
+    assert_eq!(container.status(), "paused");
     fs::write(&file, "THAWED").unwrap();
-    container.wait_for_status("running");
+    assert_eq!(container.status(), "running");
 }
 
 fn a_cgroup_mount_in_a_cgroup_namespace() {
