@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -227,6 +229,20 @@ impl Container {
         eventually("ready", || run.stdout().contains("\"ready\""));
     }
 
+    /// Ends whatever has one of this container's directories in its command line: they are nobody else's.
+    fn kill_leftovers(&self) {
+        let own =
+            [self.bundle.path(), self.state.path()].map(|path| path.to_string_lossy().into_owned());
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let pid = entry.file_name().to_string_lossy().parse::<i32>();
+            if let (Ok(pid), true) = (pid, own.iter().any(|path| line.contains(path))) {
+                let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
     fn unmount_leftovers(&self) {
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let ours = |path: &Path| {
@@ -251,6 +267,7 @@ impl Drop for Container {
                 eprintln!("clean up: {words}");
             }
         }
+        self.kill_leftovers();
         self.bundle.cgroup().destroy();
         self.unmount_leftovers();
     }

@@ -45,7 +45,9 @@ pub use command::{Finished, Invocation, Running};
 pub use container::Container;
 pub use harness::Suite;
 pub use need::Need;
-pub use programs::{Kind, Runtime, build, differs_on_runc, probe_program, runtime};
+pub use programs::{
+    Kind, Runtime, build, differs_on_runc, probe_program, program_in_path, runtime,
+};
 pub use sockets::receive_descriptors;
 pub use spec::{default_spec, rootless_spec};
 pub use terminal::{ConsoleSocket, Terminal};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::cgroup::v1_mount;
-use crate::programs::{Kind, in_path, runtime};
+use crate::programs::{Kind, program_in_path, runtime};
 
 /// Something a test cannot do without.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,10 @@ impl Need {
                 fs::exists(format!("/proc/self/ns/{name}")).unwrap_or(false),
                 format!("needs {name} namespaces"),
             ),
-            Self::Program(name) => (in_path(name).is_some(), format!("needs the program {name}")),
+            Self::Program(name) => (
+                program_in_path(name).is_some(),
+                format!("needs the program {name}"),
+            ),
             Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
             Self::Ocirun => (
                 runtime().kind == Kind::Ocirun,

@@ -57,11 +57,13 @@ fn find(name: &OsString) -> PathBuf {
         return std::fs::canonicalize(name)
             .unwrap_or_else(|error| panic!("RUNTIME={}: {error}", name.display()));
     }
-    in_path(name).unwrap_or_else(|| panic!("RUNTIME={}: no such program in PATH", name.display()))
+    program_in_path(name)
+        .unwrap_or_else(|| panic!("RUNTIME={}: no such program in PATH", name.display()))
 }
 
 /// The first executable file of this name in `PATH`, and in the places of administrators' programs.
-pub(crate) fn in_path(name: impl AsRef<Path>) -> Option<PathBuf> {
+#[must_use]
+pub fn program_in_path(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
