@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
+use nix::sys::signal::{Signal, kill};
 use ocirun_tests::{Bundle, Container, Need, PROBE, differs_on_runc, eventually, runtime, suite};
 use serde_json::{Value, json};
 
@@ -94,6 +95,106 @@ fn run_takes_a_single_directory_as_the_bundle() {
             .value(),
         "here"
     );
+}
+
+fn run_passes_standard_input_on() {
+    let container = Bundle::new().probe(&["cat"]).container();
+    let run = container
+        .from_bundle("run", &[])
+        .stdin("typed in")
+        .finish()
+        .ok();
+    assert_eq!(run.stdout(), "typed in{\"bytes\":8}\n");
+}
+
+fn run_keeps_output_and_errors_apart() {
+    let run = Bundle::new()
+        .probe(&["print", "out", ",", "stderr", "err"])
+        .container()
+        .run()
+        .ok();
+    assert_eq!(
+        (run.stdout().as_str(), run.stderr().as_str()),
+        ("\"out\"\nnull\n", "err\n")
+    );
+}
+
+fn run_passes_signals_on() {
+    let container = trapping();
+    let run = container.run_until_ready();
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGUSR1,
+        Signal::SIGQUIT,
+    ] {
+        kill(run.pid(), signal).unwrap();
+        eventually(signal.as_str(), || run.stdout().contains(signal.as_str()));
+    }
+    kill(run.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(run.finish().code(), 0);
+    container.verb("state").fails(1, "container does not exist");
+}
+
+fn run_in_the_foreground_has_a_state() {
+    let container = trapping();
+    let run = container.run_until_ready();
+    assert_eq!(container.status(), "running");
+    assert_eq!(container.exec(&["print", "x"]).ok().value(), "x");
+    container.kill("TERM").ok();
+    assert_eq!(run.finish().code(), 0);
+}
+
+fn run_takes_its_flags() {
+    let container = Bundle::new().probe(&["print", "x"]).container();
+    let file = container.file("pid");
+    let flags = [
+        "--no-subreaper",
+        "--no-new-keyring",
+        "--pid-file",
+        file.to_str().unwrap(),
+    ];
+    assert_eq!(
+        container.from_bundle("run", &flags).finish().ok().value(),
+        "x"
+    );
+    assert!(fs::read_to_string(file).unwrap().parse::<i32>().unwrap() > 1);
+}
+
+fn run_ends_with_the_first_process_whatever_its_children_do() {
+    let container = Bundle::new().probe(&["orphans", "2"]).container();
+    container.run().ok();
+    container.verb("state").fails(1, "container does not exist");
+    assert_eq!(
+        container.bundle.cgroup().existing(),
+        Vec::<std::path::PathBuf>::new()
+    );
+}
+
+fn two_containers_of_one_bundle() {
+    let container = pausing();
+    let second = format!("{}-second", container.id);
+    container.run_detached().ok();
+    let path = format!("{}-second", container.bundle.cgroup().path());
+    let mut spec = container.bundle.spec.clone();
+    spec["linux"]["cgroupsPath"] = json!(path);
+    fs::write(container.file("config.json"), spec.to_string()).unwrap();
+    container
+        .command("run")
+        .arg("--detach")
+        .arg("--bundle")
+        .arg(container.bundle.path())
+        .arg(&second)
+        .finish()
+        .ok();
+    let list = container.command("list").arg("-q").finish().ok().stdout();
+    assert_eq!(list, format!("{}\n{second}\n", container.id));
+    container
+        .command("delete")
+        .args(["--force", &second])
+        .finish()
+        .ok();
+    assert_eq!(container.status(), "running");
 }
 
 fn the_whole_life_by_state() {
@@ -674,6 +775,13 @@ suite! {
         run_gives_128_and_the_signal,
         run_deletes_the_container_at_its_end,
         run_takes_the_current_directory_as_the_bundle,
+        run_passes_standard_input_on,
+        run_keeps_output_and_errors_apart,
+        run_passes_signals_on,
+        run_in_the_foreground_has_a_state,
+        run_takes_its_flags,
+        run_ends_with_the_first_process_whatever_its_children_do,
+        two_containers_of_one_bundle,
         state_has_its_keys_in_order,
         state_shows_annotations,
         list_knows_the_container,

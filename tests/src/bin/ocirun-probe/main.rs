@@ -77,6 +77,7 @@ fn step(words: &[&str]) -> Outcome {
         ["sleep", seconds] => process::sleep(seconds),
         ["pause"] => process::pause(),
         ["exit", code] => Err(Refusal::Exit(code.parse()?)),
+        ["orphans", count] => process::orphans(count.parse()?),
         ["fork", count] => process::fork(count.parse()?),
         ["allocate", mebibytes] => process::allocate(mebibytes.parse()?),
         ["raise", signal] => signals::raise(signal),

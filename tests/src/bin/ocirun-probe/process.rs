@@ -34,18 +34,28 @@ pub fn pause() -> Outcome {
     }
 }
 
+fn sleepers(count: usize) -> std::io::Result<Vec<Child>> {
+    let program = std::env::current_exe()?;
+    (0..count)
+        .map(|_| Command::new(&program).arg("sleep").arg("3600").spawn())
+        .collect()
+}
+
 /// Starts children that sleep for ever, prints their ids, and waits for all of them.
 pub fn fork(count: usize) -> Outcome {
-    let program = std::env::current_exe()?;
-    let children: Vec<Child> = (0..count)
-        .map(|_| Command::new(&program).arg("sleep").arg("3600").spawn())
-        .collect::<Result<_, _>>()?;
+    let children = sleepers(count)?;
     say(&json!({"children": children.iter().map(Child::id).collect::<Vec<u32>>()}));
     let mut codes = Vec::new();
     for mut child in children {
         codes.push(child.wait()?.code());
     }
     Ok(json!({"codes": codes}))
+}
+
+/// Starts children that sleep for ever, and leaves them.
+pub fn orphans(count: usize) -> Outcome {
+    let children = sleepers(count)?;
+    Ok(json!({"children": children.iter().map(Child::id).collect::<Vec<u32>>()}))
 }
 
 /// Takes memory and writes to every page of it.
