@@ -1,0 +1,77 @@
+//! What a test needs of the machine, and the reason to give when it is not there.
+
+use std::fs;
+
+use crate::cgroup::v1_mount;
+use crate::programs::{Kind, program_in_path, runtime};
+
+/// Something a test cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// User 0 with CAP_SYS_ADMIN.
+    Root,
+    /// A mounted cgroup v1 hierarchy with this controller.
+    CgroupV1(&'static str),
+    /// User namespaces, for an ordinary user as well.
+    UserNamespace,
+    /// Capability with this number (capabilities(7)), for tests that root may be denied in a virtual machine.
+    Capability(u32),
+    /// A namespace of the kernel, by its name in /proc/self/ns.
+    Namespace(&'static str),
+    /// A program of the host, by its name in PATH.
+    Program(&'static str),
+    /// A runtime other than runc, which is known not to do this: the reason.
+    NotRunc(&'static str),
+    /// `ocirun` itself: what no other runtime promises.
+    Ocirun,
+}
+
+impl Need {
+    /// The reason why the need is not met, if it is not.
+    #[must_use]
+    pub fn absent(self) -> Option<String> {
+        let (met, reason) = match self {
+            Self::Root => (
+                nix::unistd::geteuid().is_root() && has_capability(21),
+                "needs root".to_owned(),
+            ),
+            Self::CgroupV1(name) => (
+                v1_mount(name).is_some(),
+                format!("needs the cgroup v1 controller {name}"),
+            ),
+            Self::UserNamespace => (user_namespaces(), "needs user namespaces".to_owned()),
+            Self::Capability(number) => {
+                (has_capability(number), format!("needs capability {number}"))
+            }
+            Self::Namespace(name) => (
+                fs::exists(format!("/proc/self/ns/{name}")).unwrap_or(false),
+                format!("needs {name} namespaces"),
+            ),
+            Self::Program(name) => (
+                program_in_path(name).is_some(),
+                format!("needs the program {name}"),
+            ),
+            Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
+            Self::Ocirun => (
+                runtime().kind == Kind::Ocirun,
+                "only ocirun promises this".to_owned(),
+            ),
+        };
+        (!met).then_some(reason)
+    }
+}
+
+fn has_capability(number: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|mask| mask >> number & 1 == 1)
+}
+
+fn user_namespaces() -> bool {
+    let allowed = |path: &str| fs::read_to_string(path).map_or(true, |text| text.trim() != "0");
+    fs::exists("/proc/self/ns/user").unwrap_or(false)
+        && allowed("/proc/sys/user/max_user_namespaces")
+        && allowed("/proc/sys/kernel/unprivileged_userns_clone")
+}
