@@ -14,6 +14,8 @@ pub(crate) enum Takes {
     Nothing,
     /// A value.
     Value,
+    /// A value that is a number, not below zero.
+    Number,
     /// A value, and the flag may be given again.
     Values,
 }
@@ -213,6 +215,11 @@ fn take(
             .ok_or_else(|| format!("flag needs an argument: -{name}"))?
             .clone(),
     };
+    if flag.takes == Takes::Number && value.parse::<u16>().is_err() {
+        return Err(format!(
+            "invalid value {value:?} for flag -{name}: parse error"
+        ));
+    }
     into.0.push((flag.name, value));
     Ok(())
 }

@@ -61,8 +61,9 @@ impl Invocation<'_> {
         let Some(written) = self.global.value("root").filter(|root| !root.is_empty()) else {
             return Ok(Root::new(default_root()));
         };
-        let path = std::path::absolute(written)
-            .map_err(|error| Failure::Argument(format!("--root {written:?}: {error}")))?;
+        let path = std::path::absolute(written).map_err(|error| {
+            Failure::Argument(format!("--root {written:?}: {}", crate::format::io(&error)))
+        })?;
         if path == Path::new("/") {
             return Err(Failure::Argument(
                 "--root \"/\": containers' state cannot lie in the root directory".to_owned(),

@@ -33,8 +33,9 @@ pub(crate) fn completions(shell: &str) -> Outcome {
 pub(crate) fn man(directory: &Path) -> Outcome {
     for (name, page) in pages() {
         let path = directory.join(format!("{name}.8"));
-        fs::write(&path, page)
-            .map_err(|error| Failure::File(format!("write({path:?}): {error}")))?;
+        fs::write(&path, page).map_err(|error| {
+            Failure::File(format!("write({path:?}): {}", crate::format::io(&error)))
+        })?;
     }
     Ok(0)
 }

@@ -41,6 +41,14 @@ impl<'a> StateView<'a> {
     }
 }
 
+/// An error of reading or writing a file, in the words that callers search for.
+pub(crate) fn io(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => runtime_core::describe(nix::errno::Errno::from_raw(errno)),
+        None => error.to_string(),
+    }
+}
+
 /// Rows in columns as wide as their widest cell and three spaces, and at least twelve.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
@@ -69,7 +77,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 /// The number of a signal by its name, with or without `SIG`, or by its number.
 pub(crate) fn signal(written: &str) -> Option<i32> {
     if let Ok(number) = written.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
+        return (0..=64).contains(&number).then_some(number);
     }
     let upper = written.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -110,7 +118,7 @@ mod tests {
             ("RTMIN+3", Some(37)),
             ("SIGRTMAX-1", Some(63)),
             ("RTMIN+31", None),
-            ("0", None),
+            ("0", Some(0)),
             ("65", None),
             ("NOPE", None),
             ("", None),

@@ -76,10 +76,12 @@ impl Log {
         };
         let file = match path {
             None | Some("" | "/dev/stderr") => None,
-            Some(path) => Some(
-                open(path)
-                    .map_err(|error| format!("log: open({path:?}, O_CREAT|O_APPEND): {error}"))?,
-            ),
+            Some(path) => Some(open(path).map_err(|error| {
+                format!(
+                    "log: open({path:?}, O_CREAT|O_APPEND): {}",
+                    crate::format::io(&error)
+                )
+            })?),
         };
         Ok(Self {
             file,

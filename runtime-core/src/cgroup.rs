@@ -217,10 +217,20 @@ impl Cgroup {
             .map(|directory| directory.path.as_path())
     }
 
+    /// Refuses cgroups with processes in them, and frozen ones: a container neither shares nor begins stopped.
+    ///
+    /// # Errors
+    /// `AlreadyExists` that names the cgroup.
+    pub(crate) fn refuse_used(&self) -> Result<()> {
+        self.directories()
+            .try_for_each(refuse_used)
+            .context(|| "unable to apply cgroup configuration")
+    }
+
     /// Makes the directory of version 2, for clone3 to put the child into, and gives a descriptor of it.
     ///
     /// # Errors
-    /// `AlreadyExists` where processes are in it.
+    /// The errno of making it.
     pub(crate) fn create_unified(&mut self, request: &Request) -> Result<Option<OwnedFd>> {
         let Some(path) = &self.unified else {
             return Ok(None);
@@ -240,7 +250,7 @@ impl Cgroup {
     /// Where cgroups cannot be made and no limit asks for them, the container has none.
     ///
     /// # Errors
-    /// `AlreadyExists` where processes are in one of them; `Os` for what cannot be made or written.
+    /// `Os` for what cannot be made or written.
     pub(crate) fn create(&mut self, request: &Request) -> Result<Entrance> {
         match self.create_v1(request) {
             Err(error) if request.optional && is_forbidden(&error) => {
@@ -574,8 +584,7 @@ fn below(base: &Path, parts: &[&str]) -> PathBuf {
 
 fn make_directories(path: &Path) -> Result<()> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {
-        Ok(()) => Ok(()),
-        Err(Errno::EEXIST) => refuse_used(path),
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(Errno::ENOENT) => {
             let Some(parent) = path.parent() else {
                 return Ok(());
@@ -609,7 +618,6 @@ fn make_ancestors(path: &Path) -> Result<()> {
     }
 }
 
-/// A container does not share its cgroup with processes that are there already, nor begins frozen.
 fn refuse_used(path: &Path) -> Result<()> {
     let mut pids = Vec::new();
     collect_processes(path, &mut pids)?;

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
-use nix::unistd::{Pid, write};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, read};
 
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::{self, HookState};
@@ -23,6 +23,19 @@ mod prepare;
 
 /// How long a killed process is given to end.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// How long a process that waits for `start` is given to answer.
+const RELEASING: Duration = Duration::from_secs(10);
+
+/// What became of the process that waited for `start`.
+enum Released {
+    /// It goes on.
+    Now,
+    /// It went on before.
+    Before,
+    /// It has ended.
+    Ended,
+}
 
 /// A container that exists.
 #[derive(Debug)]
@@ -102,15 +115,43 @@ impl Container {
             }
             status => return wrong(status, "cannot start an already running container"),
         }
-        let fifo = match self.directory.open_fifo() {
-            Err(Errno::ENXIO) => {
-                return wrong(Status::Stopped, "cannot start a container that has stopped");
-            }
-            fifo => fifo.call(|| "openat(\"exec.fifo\", O_WRONLY)")?,
-        };
-        write(&fifo, b"0").call(|| "write(\"exec.fifo\")")?;
+        let released = self.release()?;
         self.directory.remove_fifo()?;
-        self.run_poststart_hooks()
+        match released {
+            Released::Now => self.run_poststart_hooks(),
+            // By a `start` that was killed before it could tell.
+            Released::Before => wrong(Status::Running, "cannot start an already running container"),
+            Released::Ended => wrong(Status::Stopped, "cannot start a container that has stopped"),
+        }
+    }
+
+    /// Opens the FIFO, and waits for the byte of the process that waits in it.
+    fn release(&self) -> Result<Released> {
+        let Some(init) = self.record.init else {
+            return Ok(Released::Ended);
+        };
+        let process = match pidfd::open(Pid::from_raw(init.pid)) {
+            Err(Errno::ESRCH) => return Ok(Released::Ended),
+            process => process.call(|| format!("pidfd_open({})", init.pid))?,
+        };
+        let fifo = self.directory.open_fifo()?;
+        let timeout = PollTimeout::try_from(RELEASING).unwrap_or(PollTimeout::MAX);
+        let mut fds = [
+            PollFd::new(fifo.as_fd(), PollFlags::POLLIN),
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+        ];
+        let ready = loop {
+            match poll(&mut fds, timeout) {
+                Err(Errno::EINTR) => {}
+                other => break other.call(|| "poll(\"exec.fifo\")")?,
+            }
+        };
+        let mut byte = [0];
+        Ok(match read(&fifo, &mut byte) {
+            Ok(1) => Released::Now,
+            _ if ready == 0 => Released::Before,
+            _ => Released::Ended,
+        })
     }
 
     fn run_poststart_hooks(&self) -> Result<()> {
@@ -202,10 +243,6 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         match self.status()? {
             Status::Running | Status::Created => self.record.cgroup.set_frozen(true),
-            Status::Paused => Err(Error::new(
-                ErrorKind::WrongState(Status::Paused),
-                "container paused",
-            )),
             status => Err(Error::new(
                 ErrorKind::WrongState(status),
                 "container not running",
@@ -263,10 +300,10 @@ impl Container {
             Err(error) if *error.kind() == ErrorKind::NotFound => return Ok(()),
             directory => directory?,
         };
-        match directory.record()? {
-            Some(record) => Self { directory, record }.destroy(),
-            // Killed before it had made anything else.
-            None => directory.remove(),
+        match directory.record() {
+            Ok(Some(record)) => Self { directory, record }.destroy(),
+            // `create` was killed before it had made anything else, or nobody can tell any more what it made.
+            Ok(None) | Err(_) => directory.remove(),
         }
     }
 

@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error: a kind to decide by and a line to show.
 ///
 /// The line names the element, the failed call with its arguments, and the errno last, for example
-/// `mounts[3] "/data": move_mount(…): Operation not permitted (EPERM)`. Decide by [`Error::kind`], never by the text.
+/// `mounts[3] "/data": move_mount(…): operation not permitted (EPERM)`. Decide by [`Error::kind`], never by the text.
 pub struct Error(Box<Repr>);
 
 struct Repr {
@@ -121,9 +121,10 @@ impl Error {
     }
 }
 
-/// What happened, in the words of strerror(3), and the name of the errno: callers search for either.
-pub(crate) fn describe(errno: Errno) -> String {
-    format!("{} ({errno:?})", errno.desc())
+/// What happened, in the words of strerror(3) with a small letter, as callers search for them, and the errno's name.
+#[must_use]
+pub fn describe(errno: Errno) -> String {
+    format!("{} ({errno:?})", errno.desc().to_lowercase())
 }
 
 impl fmt::Display for Error {

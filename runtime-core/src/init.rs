@@ -17,6 +17,7 @@ use crate::kernel::clone::{CLONE_NEWTIME, Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
 use crate::kernel::process;
 use crate::plan::Plan;
+use crate::state::Status;
 use crate::sync::{Channel, Failure, Message};
 
 pub(crate) mod cgroups;
@@ -185,8 +186,18 @@ pub(crate) enum Pivot {
 pub(crate) enum Wait {
     /// For nothing but the parent's leave.
     Leave,
-    /// Then for a byte in this FIFO, which `start` writes.
-    Fifo(OwnedFd),
+    /// Then in a FIFO, until `start` opens it.
+    Fifo(Fifo),
+}
+
+/// A FIFO in which a process waits.
+#[derive(Debug)]
+pub(crate) struct Fifo {
+    /// Opened with `O_PATH`, for it blocks who opens it otherwise.
+    pub(crate) fifo: OwnedFd,
+    /// A procfs through which it is opened, made when the namespaces are there; the container's own may be anything.
+    /// It has processes and nothing else, for other processes of the container may come to see it.
+    pub(crate) proc: Option<OwnedFd>,
 }
 
 /// The child of the first clone. Never returns.
@@ -236,6 +247,10 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
             Step::CreateContainerHook,
         )?;
     }
+    if let Wait::Fifo(wait) = &mut prepared.wait {
+        // Who may not mount one has to take what is at /proc.
+        wait.proc = protect::private_proc(protect::Subset::Pids).ok();
+    }
     // After the hooks, which may still mount and write.
     protect::readonly_paths(plan, &root)?;
     protect::masked_paths(plan, &root)?;
@@ -247,9 +262,14 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     }
     identity::take(plan, terminal)?;
     exec::find_program(&plan.process)?;
-    if let Wait::Fifo(fifo) = &prepared.wait {
+    if let Wait::Fifo(wait) = &prepared.wait {
         // It may wait for long, and other processes of the container may look at it meanwhile.
-        let kept = [channel.as_fd().as_raw_fd(), fifo.as_raw_fd()];
+        let fifo = wait.fifo.as_raw_fd();
+        let kept = [
+            channel.as_fd().as_raw_fd(),
+            fifo,
+            wait.proc.as_ref().map_or(fifo, AsRawFd::as_raw_fd),
+        ];
         close_all_but(prepared.first_closed, kept).at(Step::Wait, 0, "close_range()")?;
     }
     channel
@@ -259,6 +279,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     if let Wait::Fifo(fifo) = &prepared.wait {
         exec::wait_for_start(fifo)?;
     }
+    prepared.hook_state.status = Status::Created;
     hooks::run(
         &plan.hooks.start_container,
         &prepared.hook_state,

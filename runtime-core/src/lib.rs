@@ -59,7 +59,7 @@ pub use bundle::Bundle;
 pub use container::create::{CreateOptions, Created, Start, Terminal};
 pub use container::exec::{ExecOptions, Executed};
 pub use container::{Child, Container};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, describe};
 pub use host::Host;
 pub use plan::Plan;
 pub use state::{Root, State, Status, check_id};

@@ -209,6 +209,19 @@ fn c_string(text: &str, pointer: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::invalid_spec(pointer, "has a NUL byte"))
 }
 
+/// A path of the container by its words alone: absolute, without `.`, `..` and double slashes.
+fn cleaned(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// Absolute paths of the container.
 fn paths(paths: Option<&[String]>, pointer: &str) -> Result<Vec<CString>> {
     let absolute = |(index, path): (usize, &String)| {

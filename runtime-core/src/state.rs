@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Pid, UnlinkatFlags, faccessat, mkfifo, unlinkat};
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat, umask};
+use nix::unistd::{Pid, UnlinkatFlags, faccessat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{CONFIG, read_limited};
@@ -391,24 +391,28 @@ impl Directory {
         read_limited(file.into(), MAX_CONFIG_BYTES).context(|| name)
     }
 
-    /// Makes the FIFO in which the container's process waits, opened for both directions.
+    /// Makes the FIFO in which the container's process waits, opened with `O_PATH`. Who opens it for reading lets the
+    /// process go on.
     pub(crate) fn make_fifo(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/self/fd/{}/{FIFO}", self.own.as_raw_fd());
-        mkfifo(path.as_str(), Mode::from_bits_truncate(0o622))
-            .call(|| format!("mkfifo({FIFO:?}, 0622)"))?;
+        // The container's user opens it for writing, whoever that is.
+        let mode = Mode::from_bits_truncate(0o622);
+        let mask = umask(Mode::empty());
+        let made = mknodat(&self.own, FIFO, SFlag::S_IFIFO, mode, 0);
+        umask(mask);
+        made.call(|| format!("mknodat({FIFO:?}, S_IFIFO|0622)"))?;
         openat(
             &self.own,
             FIFO,
-            OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
             Mode::empty(),
         )
-        .call(|| format!("openat({FIFO:?}, O_RDWR)"))
+        .call(|| format!("openat({FIFO:?}, O_PATH)"))
     }
 
-    /// Opens the FIFO for writing, where a process waits in it.
-    pub(crate) fn open_fifo(&self) -> nix::Result<OwnedFd> {
-        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(&self.own, FIFO, flags, Mode::empty())
+    /// Opens the FIFO for reading, which lets the container's process go on.
+    pub(crate) fn open_fifo(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.own, FIFO, flags, Mode::empty()).call(|| format!("openat({FIFO:?}, O_RDONLY)"))
     }
 
     pub(crate) fn remove_fifo(&self) -> Result<()> {
@@ -457,9 +461,7 @@ impl Directory {
         if record.cgroup.is_frozen()? {
             return Ok(Status::Paused);
         }
-        // A FIFO in which nobody waits was left by a `start` that died after its work was done.
-        let waits = self.has_fifo() && self.open_fifo().err() != Some(Errno::ENXIO);
-        Ok(if waits {
+        Ok(if self.has_fifo() {
             Status::Created
         } else {
             Status::Running

@@ -1,7 +1,7 @@
 //! All commands and flags.
 
 use super::Takes;
-use super::Takes::{Nothing, Value, Values};
+use super::Takes::{Nothing, Number, Value, Values};
 
 /// A flag.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ const NO_NEW_KEYRING: Flag = flag(
 const PRESERVE_FDS: Flag = flag(
     "preserve-fds",
     None,
-    Value,
+    Number,
     "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total) (default: 0)",
 );
 const FORMAT: Flag = flag(

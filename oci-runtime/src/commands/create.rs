@@ -131,8 +131,9 @@ fn make(
     runtime_core::check_id(&request.id)?;
     let bundle = match flags.value("config") {
         Some(config) => {
-            let config = std::path::absolute(config)
-                .map_err(|error| Failure::Argument(format!("--config: {error}")))?;
+            let config = std::path::absolute(config).map_err(|error| {
+                Failure::Argument(format!("--config: {}", crate::format::io(&error)))
+            })?;
             Bundle::open_with_config(&request.bundle, &config)?
         }
         None => Bundle::open(&request.bundle)?,

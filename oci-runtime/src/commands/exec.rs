@@ -111,7 +111,9 @@ fn read(path: &str) -> Result<Process, Failure> {
     let mut json = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(spec::MAX_CONFIG_BYTES + 1).read_to_end(&mut json));
-    let length = read.map_err(|error| Failure::File(format!("--process {path:?}: {error}")))?;
+    let length = read.map_err(|error| {
+        Failure::File(format!("--process {path:?}: {}", crate::format::io(&error)))
+    })?;
     if length as u64 > spec::MAX_CONFIG_BYTES {
         let text = format!(
             "--process {path:?}: more than the {} bytes that are read",

@@ -1,39 +1,105 @@
 //! `features`.
 
+use std::collections::BTreeMap;
+
 use runtime_core::features::{CAPABILITIES, mount_options, namespaces};
-use serde_json::{Serializer, json, ser::PrettyFormatter};
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::PrettyFormatter;
 
 use super::{Invocation, Outcome};
 use crate::version::SPEC;
 
-/// Prints what this program can do, features.md of the specification.
+/// features.md of the specification, in its order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: [&'static str; 6],
+    mount_options: Vec<&'static str>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: [&'static str; 8],
+    capabilities: Vec<&'static str>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+struct Seccomp {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+/// Prints what this program can do.
 pub(super) fn features(_: &Invocation<'_>) -> Outcome {
-    let features = json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": SPEC,
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": mount_options().collect::<Vec<_>>(),
-        "linux": {
-            "namespaces": namespaces(),
-            "capabilities": CAPABILITIES.as_slice(),
-            "cgroup": { "v1": true, "v2": false, "systemd": false, "systemdUser": false, "rdma": false },
-            "seccomp": seccomp(),
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
-            "netDevices": { "enabled": false },
+    let no = || Enabled { enabled: false };
+    let features = Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: SPEC,
+        hooks: [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ],
+        mount_options: mount_options().collect(),
+        linux: Linux {
+            namespaces: namespaces(),
+            capabilities: CAPABILITIES.to_vec(),
+            cgroup: Cgroup {
+                v1: true,
+                v2: false,
+                systemd: false,
+                systemd_user: false,
+                rdma: false,
+            },
+            seccomp: Seccomp { enabled: false },
+            apparmor: no(),
+            selinux: no(),
+            intel_rdt: no(),
+            mount_extensions: MountExtensions { idmap: no() },
+            net_devices: no(),
         },
-        "annotations": { "org.ocirun.version": env!("CARGO_PKG_VERSION") },
-    });
+        annotations: BTreeMap::from([("org.ocirun.version", env!("CARGO_PKG_VERSION"))]),
+    };
     let mut text = Vec::new();
     let mut serializer =
         Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
-    let _ = serde::Serialize::serialize(&features, &mut serializer);
+    // Nothing that cannot be written is in it.
+    let _ = features.serialize(&mut serializer);
     println!("{}", String::from_utf8_lossy(&text));
     Ok(0)
-}
-
-fn seccomp() -> serde_json::Value {
-    json!({ "enabled": false })
 }

@@ -31,7 +31,8 @@ pub(super) fn ps(invocation: &Invocation<'_>) -> Outcome {
 
 fn lines(options: &[String], pids: &[Pid]) -> Result<String, Failure> {
     let output = Command::new("ps").args(options).output();
-    let output = output.map_err(|error| Failure::File(format!("execve(\"ps\"): {error}")))?;
+    let output = output
+        .map_err(|error| Failure::File(format!("execve(\"ps\"): {}", crate::format::io(&error))))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Failure::File(format!(

@@ -34,7 +34,10 @@ pub(super) fn spec(invocation: &Invocation<'_>) -> Outcome {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Failure::File(
             "File config.json exists. Remove it first".to_owned(),
         )),
-        Err(error) => Err(Failure::File(format!("write({path:?}): {error}"))),
+        Err(error) => Err(Failure::File(format!(
+            "write({path:?}): {}",
+            crate::format::io(&error)
+        ))),
     }
 }
 

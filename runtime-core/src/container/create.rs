@@ -18,7 +18,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::hooks;
-use crate::init::{self, Prepared, Wait};
+use crate::init::{self, Fifo, Prepared, Wait};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::pidfd;
 use crate::plan::Plan;
@@ -126,7 +126,7 @@ impl Container {
             created: Record::now(),
             owner: nix::unistd::geteuid().as_raw(),
             annotations: bundle.spec().annotations.clone().unwrap_or_default(),
-            cgroup: cgroup.clone(),
+            cgroup: Cgroup::default(),
             own_pids: plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID),
             init: None,
             hooks: points(bundle.spec()),
@@ -139,6 +139,12 @@ impl Container {
             master: None,
         };
         match attempt.make(bundle, plan, &mut cgroup, &options) {
+            Ok(()) if options.start == Start::Now => {
+                match attempt.container.run_poststart_hooks() {
+                    Ok(()) => attempt.succeed(),
+                    Err(error) => Err(attempt.undo(error)),
+                }
+            }
             Ok(()) => attempt.succeed(),
             Err(error) => Err(attempt.undo(error)),
         }
@@ -176,6 +182,9 @@ impl Attempt {
         cgroup: &mut Cgroup,
         options: &CreateOptions,
     ) -> Result<()> {
+        // What others use must not be in the record: deleting this container would end them.
+        cgroup.refuse_used()?;
+        self.container.record.cgroup = cgroup.clone();
         // Written before anything that it names is made: whatever becomes of this process, `delete` finds it.
         self.container
             .directory
@@ -186,10 +195,13 @@ impl Attempt {
             bundle,
             cgroup,
             options,
-            self.container.record.hook_state(Status::Created),
+            self.container.record.hook_state(Status::Creating),
         )?;
         if options.start == Start::Later {
-            prepared.wait = Wait::Fifo(self.container.directory.make_fifo()?);
+            prepared.wait = Wait::Fifo(Fifo {
+                fifo: self.container.directory.make_fifo()?,
+                proc: None,
+            });
         }
         let unified = cgroup.create_unified(&plan.cgroup)?;
         let (channel, child) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;

@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, stat};
-use nix::unistd::{AccessFlags, faccessat, read};
+use nix::unistd::{AccessFlags, faccessat, write};
 
-use super::{At, Result, Step, identity};
+use super::{At, Fifo, Result, Step, identity};
 use crate::kernel::exec::execve;
 use crate::kernel::fd::{CloseHow, close_from};
 use crate::plan::process::{Process, Program};
@@ -52,15 +52,24 @@ fn usable(program: &Program) -> nix::Result<&CString> {
     Err(worst)
 }
 
-/// Waits until `start` writes a byte. The FIFO is open for writing here too, so that nothing else ends the wait.
-pub(crate) fn wait_for_start(fifo: &OwnedFd) -> Result<()> {
-    let mut byte = [0];
-    loop {
-        match read(fifo, &mut byte) {
+/// Waits until someone opens the FIFO for reading, and gives the byte that says so.
+pub(crate) fn wait_for_start(wait: &Fifo) -> Result<()> {
+    let step = Step::Wait;
+    let link = format!("self/fd/{}", wait.fifo.as_raw_fd());
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let opened = loop {
+        let opened = match &wait.proc {
+            Some(proc) => openat(proc, link.as_str(), flags, Mode::empty()),
+            None => open(format!("/proc/{link}").as_str(), flags, Mode::empty()),
+        };
+        match opened {
             Err(Errno::EINTR) => {}
-            other => return other.at(Step::Wait, 0, "read(exec.fifo)").map(drop),
+            other => break other.at(step, 0, "open(exec.fifo, O_WRONLY)")?,
         }
-    }
+    };
+    write(&opened, b"0")
+        .at(step, 0, "write(exec.fifo)")
+        .map(drop)
 }
 
 /// Becomes the program. Every descriptor from `first_closed` up ends with this process image.

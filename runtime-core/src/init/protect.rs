@@ -21,7 +21,7 @@ pub(super) fn sysctls(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let step = Step::Sysctl;
-    let proc = private_proc().at(step, 0, "fsmount(\"proc\")")?;
+    let proc = private_proc(Subset::All).at(step, 0, "fsmount(\"proc\")")?;
     for (index, sysctl) in plan.sysctls.iter().enumerate() {
         let file = openat2(
             proc.as_fd(),
@@ -36,9 +36,21 @@ pub(super) fn sysctls(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// How much of a procfs there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subset {
+    /// Kernel parameters too.
+    All,
+    /// Processes alone.
+    Pids,
+}
+
 /// A detached procfs of this process's PID namespace.
-pub(crate) fn private_proc() -> nix::Result<OwnedFd> {
+pub(super) fn private_proc(subset: Subset) -> nix::Result<OwnedFd> {
     let context = mount::fs_open(c"proc")?;
+    if subset == Subset::Pids {
+        mount::fs_set(context.as_fd(), c"subset", Some(c"pid"))?;
+    }
     mount::fs_mount(
         context.as_fd(),
         Attributes::NOSUID

@@ -133,15 +133,6 @@ fn mount_one(
                 Links::Follow
             };
             let target = target(root, which, links, Leaf::Directory)?;
-            if kernels_own
-                && crate::root::kind(target.as_fd()).at(step, index, "fstat()")? != SFlag::S_IFDIR
-            {
-                return Err(Errno::ENOTDIR).at(
-                    step,
-                    index,
-                    "must be mounted on ordinary directory",
-                );
-            }
             let tree = new_file_system(which, &target)?;
             mount::attach(tree.as_fd(), target.as_fd()).at(step, index, "move_mount()")?;
             tree
@@ -193,6 +184,12 @@ fn target(root: &Root, which: (&Mount, usize), links: Links, leaf: Leaf) -> Resu
         }
         other => other.at(Step::Mount, index, "openat2(RESOLVE_IN_ROOT)")?,
     };
+    let is_directory =
+        crate::root::kind(found.as_fd()).at(Step::Mount, index, "fstat()")? == SFlag::S_IFDIR;
+    if is_directory != (leaf == Leaf::Directory) {
+        // move_mount(2) says EINVAL for that.
+        return Err(Errno::ENOTDIR).at(Step::Mount, index, "move_mount()");
+    }
     if !mount.inside_proc && is_proc(&found) {
         return Err(Errno::EPERM).at(
             Step::Mount,

@@ -108,20 +108,17 @@ pub fn inherited(fd: RawFd) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Closes all descriptors from `first` up but the two of `kept`, now.
+/// Closes all descriptors from `first` up but those of `kept`, now.
 ///
 /// For a child that waits before it execs: it never returns to the owners of what is closed.
 ///
 /// # Errors
 /// The errno of close_range(2); `ENOSYS`, below Linux 5.9, is none.
-pub fn close_all_but(first: RawFd, mut kept: [RawFd; 2]) -> nix::Result<()> {
+pub fn close_all_but(first: RawFd, mut kept: [RawFd; 3]) -> nix::Result<()> {
     kept.sort_unstable();
-    let ranges = [
-        (first, kept[0] - 1),
-        (kept[0] + 1, kept[1] - 1),
-        (kept[1] + 1, RawFd::MAX),
-    ];
-    for (from, to) in ranges {
+    let ends = kept.map(|fd| fd - 1).into_iter().chain([RawFd::MAX]);
+    let begins = [first].into_iter().chain(kept.map(|fd| fd + 1));
+    for (from, to) in begins.zip(ends) {
         let from = from.max(first);
         if from > to {
             continue;

@@ -72,7 +72,7 @@ fn compile_one(written: &spec::Device, index: usize, bind: bool) -> Result<Devic
             ));
         }
     };
-    if !written.path.starts_with('/') || written.path.split('/').any(|part| part == "..") {
+    if !written.path.starts_with('/') {
         return Err(Error::invalid_spec(
             &pointer("path"),
             &format!("{:?} is not an absolute path", written.path),
@@ -90,7 +90,7 @@ fn compile_one(written: &spec::Device, index: usize, bind: bool) -> Result<Devic
         }
     };
     Ok(Device {
-        path: c_string(&written.path, &pointer("path"))?,
+        path: c_string(&super::cleaned(&written.path), &pointer("path"))?,
         kind,
         number: makedev(
             number(written.major, "major")?,

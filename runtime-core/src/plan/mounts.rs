@@ -393,21 +393,13 @@ fn destination(written: &str, pointer: &str, warnings: &mut Vec<String>) -> Resu
     if !written.starts_with('/') {
         warnings.push(format!("{pointer}/destination: mount destination {written:?} is not absolute, taken from the root"));
     }
-    let mut parts = Vec::new();
-    for part in written.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    if parts.is_empty() {
-        return Err(Error::invalid_spec(
+    match super::cleaned(written) {
+        root if root == "/" => Err(Error::invalid_spec(
             &format!("{pointer}/destination"),
             "the root cannot be mounted over",
-        ));
+        )),
+        path => Ok(path),
     }
-    Ok(format!("/{}", parts.join("/")))
 }
 
 /// Propagation of the mounts of the new namespace.
