@@ -1,5 +1,6 @@
 //! The commands: from what was typed to the library and back to what is printed.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use runtime_core::{Container, Error, Root, State};
@@ -123,6 +124,17 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
     }
 }
 
+/// Writes `text` to standard output, which may be full, or a pipe that nobody reads any more.
+pub(crate) fn print(text: &str) -> Outcome {
+    let mut stdout = std::io::stdout();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written
+        .map(|()| 0)
+        .map_err(|error| Failure::File(format!("write(stdout): {error}")))
+}
+
 fn done(result: runtime_core::Result<()>) -> Outcome {
     result.map(|()| 0).map_err(Failure::from)
 }
@@ -143,8 +155,7 @@ fn refuse_unsupported(global: &Flags) -> Result<(), Failure> {
 }
 
 fn state(invocation: &Invocation<'_>) -> Outcome {
-    print!("{}", render(&invocation.container()?.state()?, ""));
-    Ok(0)
+    print(&render(&invocation.container()?.state()?, ""))
 }
 
 /// The state as indented JSON without a newline at its end; `owner` is a name in lists and empty elsewhere.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{COMMANDS, Command, Flag, GLOBAL, Takes};
-use crate::commands::{Failure, Outcome};
+use crate::commands::{Failure, Outcome, print};
 use crate::help;
 
 const NAME: &str = "ocirun";
@@ -25,8 +25,7 @@ pub(crate) fn completions(shell: &str) -> Outcome {
             )));
         }
     };
-    print!("{script}");
-    Ok(0)
+    print(&script)
 }
 
 /// Writes a man page for the program and for each command into `directory`.

@@ -52,8 +52,13 @@ fn main() -> ExitCode {
 }
 
 fn show(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
+    match commands::print(text) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => {
+            Log::standard().fatal(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn help_of(name: &str, command: &str) -> String {
@@ -74,7 +79,10 @@ fn refuse(name: &str, misuse: &Misuse) -> ExitCode {
         Misuse::Usage { command, text } => {
             let help =
                 command.map_or_else(|| help::overview(name), |command| help_of(name, command));
-            print!("Incorrect Usage. {text}\n\n{help}");
+            // The error is told on standard error too, whoever reads the help.
+            drop(commands::print(&format!(
+                "Incorrect Usage. {text}\n\n{help}"
+            )));
             text
         }
     };

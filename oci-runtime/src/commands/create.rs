@@ -9,15 +9,14 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use runtime_core::kernel::fd::inherited;
 use runtime_core::{Bundle, Container, CreateOptions, Created, Host, Plan, Start, Terminal};
 
-use super::{Failure, Invocation, Outcome};
+use super::{Failure, Invocation, Outcome, print};
 use crate::foreground::{Signals, follow};
 
 /// Makes a container whose program waits for `start`.
 pub(super) fn create(invocation: &Invocation<'_>) -> Outcome {
     let request = Request::read(invocation)?;
     make(invocation, &request, Start::Later, Detached::Yes)?;
-    request.print_id(Detached::Yes);
-    Ok(0)
+    request.print_id(Detached::Yes)
 }
 
 /// Makes a container and runs its program: until its end, or detached.
@@ -25,15 +24,14 @@ pub(super) fn run(invocation: &Invocation<'_>) -> Outcome {
     let request = Request::read(invocation)?;
     if invocation.flags.on("detach") {
         make(invocation, &request, Start::Now, Detached::Yes)?;
-        request.print_id(Detached::Yes);
-        return Ok(0);
+        return request.print_id(Detached::Yes);
     }
     if !invocation.flags.on("no-subreaper") {
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|errno| os("prctl(PR_SET_CHILD_SUBREAPER)", errno))?;
     }
     let signals = Signals::hold().map_err(|errno| os("signalfd()", errno))?;
-    request.print_id(Detached::No);
+    request.print_id(Detached::No)?;
     let created = make(invocation, &request, Start::Now, Detached::No)?;
     // From here on others may pause, kill and delete it.
     created.container.unlock()?;
@@ -93,10 +91,11 @@ impl Request {
     }
 
     /// Says what the container is called where only this program knows, and standard output is not the container's.
-    fn print_id(&self, detached: Detached) {
+    fn print_id(&self, detached: Detached) -> Outcome {
         if self.is_derived && detached == Detached::Yes {
-            println!("{}", self.id);
+            return print(&format!("{}\n", self.id));
         }
+        Ok(0)
     }
 }
 

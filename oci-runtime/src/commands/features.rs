@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
 
-use super::{Invocation, Outcome};
+use super::{Invocation, Outcome, print};
 use crate::version::SPEC;
 
 /// features.md of the specification, in its order.
@@ -100,6 +100,6 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
         Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
     // Nothing that cannot be written is in it.
     let _ = features.serialize(&mut serializer);
-    println!("{}", String::from_utf8_lossy(&text));
-    Ok(0)
+    text.push(b'\n');
+    print(&String::from_utf8_lossy(&text))
 }

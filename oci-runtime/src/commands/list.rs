@@ -2,7 +2,7 @@
 
 use runtime_core::{Container, State};
 
-use super::{Failure, Invocation, Outcome};
+use super::{Failure, Invocation, Outcome, print};
 use crate::format::{StateView, table};
 use crate::time;
 
@@ -28,19 +28,19 @@ pub(super) fn list(invocation: &Invocation<'_>) -> Outcome {
         }
     }
     if invocation.flags.on("quiet") {
-        states.iter().for_each(|state| println!("{}", state.id));
-        return Ok(0);
+        let ids: String = states
+            .iter()
+            .map(|state| format!("{}\n", state.id))
+            .collect();
+        return print(&ids);
     }
     match invocation.flags.value("format").unwrap_or("table") {
-        "table" => print!("{}", as_table(&states)),
-        "json" => println!("{}", as_json(&states)),
-        other => {
-            return Err(Failure::Argument(format!(
-                "invalid format option: {other:?}"
-            )));
-        }
+        "table" => print(&as_table(&states)),
+        "json" => print(&format!("{}\n", as_json(&states))),
+        other => Err(Failure::Argument(format!(
+            "invalid format option: {other:?}"
+        ))),
     }
-    Ok(0)
 }
 
 fn as_table(states: &[State]) -> String {

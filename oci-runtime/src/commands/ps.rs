@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::unistd::Pid;
 
-use super::{Failure, Invocation, Outcome};
+use super::{Failure, Invocation, Outcome, print};
 
 /// Prints the processes of a container: their pids as JSON, or the lines that ps(1) has of them.
 pub(super) fn ps(invocation: &Invocation<'_>) -> Outcome {
@@ -12,16 +12,15 @@ pub(super) fn ps(invocation: &Invocation<'_>) -> Outcome {
     match invocation.flags.value("format").unwrap_or("table") {
         "json" => {
             let numbers: Vec<i32> = pids.iter().map(|pid| pid.as_raw()).collect();
-            println!("{}", serde_json::to_string(&numbers).unwrap_or_default());
-            Ok(0)
+            let json = serde_json::to_string(&numbers).unwrap_or_default();
+            print(&format!("{json}\n"))
         }
         "table" => {
             let options = match &invocation.arguments[1..] {
                 [] => &["-ef".to_owned()][..],
                 options => options,
             };
-            print!("{}", lines(options, &pids)?);
-            Ok(0)
+            print(&lines(options, &pids)?)
         }
         other => Err(Failure::Argument(format!(
             "invalid format option: {other:?}"
