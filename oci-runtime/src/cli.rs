@@ -20,13 +20,6 @@ pub(crate) enum Takes {
     Values,
 }
 
-/// A command line that was understood.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Typed {
-    pub(crate) global: Flags,
-    pub(crate) command: Wanted,
-}
-
 /// What is wanted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -80,46 +73,52 @@ impl Flags {
 pub(crate) enum Misuse {
     /// There is no such command.
     NoCommand(String),
-    /// The flags or arguments of a command, or of the program, are wrong.
-    Usage {
+    /// The flags of a command, or those before it, are wrong.
+    Flags {
         command: Option<&'static str>,
         text: String,
     },
+    /// A command does not take that many arguments.
+    Count { command: &'static str, text: String },
 }
 
 /// Reads the arguments that follow the program's name.
-pub(crate) fn parse(arguments: &[String]) -> Result<Typed, Misuse> {
+///
+/// The flags before the command count also where the rest is wrong: they say where that is told.
+pub(crate) fn parse(arguments: &[String]) -> (Flags, Result<Wanted, Misuse>) {
     let mut words = arguments.iter();
     let mut global = Flags::default();
     let mut name = words.next();
     while let Some(written) = name.and_then(|word| flag_of(word)) {
-        take(GLOBAL, written, &mut words, &mut global).map_err(|text| Misuse::Usage {
-            command: None,
-            text,
-        })?;
+        if let Err(text) = take(GLOBAL, written, &mut words, &mut global) {
+            let command = None;
+            return (Flags::default(), Err(Misuse::Flags { command, text }));
+        }
         name = words.next();
     }
-    let command = match name {
-        _ if global.on("help") => Wanted::Help(None),
-        _ if global.on("version") => Wanted::Version,
-        Some(name) => parse_command(name, words.as_slice())?,
-        None => Wanted::Help(None),
+    if name.is_some_and(|word| word == "--") {
+        name = words.next();
+    }
+    let wanted = match name {
+        _ if global.on("help") => Ok(Wanted::Help(None)),
+        _ if global.on("version") => Ok(Wanted::Version),
+        Some(name) => parse_command(name, words.as_slice()),
+        None => Ok(Wanted::Help(None)),
     };
-    Ok(Typed { global, command })
+    (global, wanted)
 }
 
 fn parse_command(name: &str, words: &[String]) -> Result<Wanted, Misuse> {
     if matches!(name, "help" | "h") {
         return match words.first() {
             None => Ok(Wanted::Help(None)),
+            Some(topic) if matches!(topic.as_str(), "help" | "h" | "-h" | "--help") => {
+                Ok(Wanted::Help(None))
+            }
             Some(topic) => find(topic).map(|command| Wanted::Help(Some(command.name))),
         };
     }
     let command = find(name)?;
-    let misuse = |text| Misuse::Usage {
-        command: Some(command.name),
-        text,
-    };
     let mut flags = Flags::default();
     let mut arguments = Vec::new();
     let mut words = words.iter();
@@ -130,7 +129,10 @@ fn parse_command(name: &str, words: &[String]) -> Result<Wanted, Misuse> {
         }
         match flag_of(word) {
             Some(written) if arguments.is_empty() || is_known(command.flags, written) => {
-                take(command.flags, written, &mut words, &mut flags).map_err(misuse)?;
+                take(command.flags, written, &mut words, &mut flags).map_err(|text| {
+                    let command = Some(command.name);
+                    Misuse::Flags { command, text }
+                })?;
             }
             _ => {
                 arguments.push(word.clone());
@@ -147,7 +149,10 @@ fn parse_command(name: &str, words: &[String]) -> Result<Wanted, Misuse> {
     command
         .arguments
         .check(command.name, arguments.len())
-        .map_err(misuse)?;
+        .map_err(|text| {
+            let command = command.name;
+            Misuse::Count { command, text }
+        })?;
     Ok(Wanted::Run {
         command: command.name,
         flags,
@@ -201,6 +206,9 @@ fn take(
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (written, None),
     };
+    if name.is_empty() || name.starts_with('-') {
+        return Err(format!("bad flag syntax: --{written}"));
+    }
     let Some(flag) = lookup(known, name) else {
         return Err(format!("flag provided but not defined: -{name}"));
     };
@@ -236,22 +244,21 @@ fn boolean(value: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn typed(line: &str) -> Result<Typed, Misuse> {
+    fn typed(line: &str) -> (Flags, Result<Wanted, Misuse>) {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         parse(&words)
     }
 
     fn run(line: &str) -> (Flags, &'static str, Flags, Vec<String>) {
         match typed(line) {
-            Ok(Typed {
+            (
                 global,
-                command:
-                    Wanted::Run {
-                        command,
-                        flags,
-                        arguments,
-                    },
-            }) => (global, command, flags, arguments),
+                Ok(Wanted::Run {
+                    command,
+                    flags,
+                    arguments,
+                }),
+            ) => (global, command, flags, arguments),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -301,22 +308,30 @@ mod tests {
             ("help", Wanted::Help(None)),
             ("help kill", Wanted::Help(Some("kill"))),
             ("kill -h", Wanted::Help(Some("kill"))),
+            ("help help", Wanted::Help(None)),
+            ("help -h", Wanted::Help(None)),
         ] {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            assert_eq!(
-                parse(&words).map(|typed| typed.command),
-                Ok(expected),
-                "{line}"
-            );
+            assert_eq!(typed(line).1, Ok(expected), "{line}");
         }
+    }
+
+    #[test]
+    fn misuse_is_told_where_the_flags_say() {
+        for line in ["--log /l nope", "--log /l state --nope x", "--log /l state"] {
+            let (global, wanted) = typed(line);
+            assert!(wanted.is_err(), "{line}");
+            assert_eq!(global.value("log"), Some("/l"), "{line}");
+        }
+        assert_eq!(typed("--log /l --nope").0, Flags::default());
     }
 
     #[test]
     fn misuse() {
         let usage = |command, text: &str| {
-            Err(Misuse::Usage {
-                command,
-                text: text.to_owned(),
+            let text = text.to_owned();
+            Err(match command {
+                Some(command) if text.ends_with("argument(s)") => Misuse::Count { command, text },
+                command => Misuse::Flags { command, text },
             })
         };
         for (line, expected) in [
@@ -351,6 +366,14 @@ mod tests {
                 usage(Some("kill"), "\"kill\" requires a maximum of 2 argument(s)"),
             ),
             (
+                "create ---x",
+                usage(Some("create"), "bad flag syntax: ---x"),
+            ),
+            (
+                "create --=x",
+                usage(Some("create"), "bad flag syntax: --=x"),
+            ),
+            (
                 "delete --force=maybe x",
                 usage(
                     Some("delete"),
@@ -358,7 +381,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(typed(line), expected, "{line}");
+            assert_eq!(typed(line).1, expected, "{line}");
         }
     }
 }

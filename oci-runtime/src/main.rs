@@ -4,9 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cli::{COMMANDS, Misuse, Wanted};
+use crate::cli::{COMMANDS, Flags, Misuse, Wanted};
 use crate::commands::{Failure, Invocation};
 use crate::logging::Log;
 
@@ -21,33 +22,39 @@ mod time;
 mod version;
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
+    let called = called.to_string_lossy();
     let name = if called.rsplit('/').next() == Some("runc") {
         "runc"
     } else {
         "ocirun"
     };
-    let words: Vec<String> = words.collect();
-    match cli::parse(&words) {
-        Err(misuse) => refuse(name, &misuse),
-        Ok(typed) => match &typed.command {
-            Wanted::Help(None) => show(&help::overview(name)),
-            Wanted::Help(Some(command)) => show(&help_of(name, command)),
-            Wanted::Version => show(&format!("{}\n", version::of(name))),
-            Wanted::Run {
-                command,
-                flags,
-                arguments,
-            } => run(&mut Invocation {
-                command,
-                global: &typed.global,
-                flags,
-                arguments,
-                log: Log::standard(),
-                name,
-            }),
-        },
+    let words: Vec<String> = match words.map(OsString::into_string).collect() {
+        Ok(words) => words,
+        Err(word) => {
+            Log::standard().fatal(&format!("argument {word:?}: is not UTF-8"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (global, wanted) = cli::parse(&words);
+    match wanted {
+        Err(misuse) => refuse(name, &called, &global, &misuse),
+        Ok(Wanted::Help(None)) => show(&help::overview(name)),
+        Ok(Wanted::Help(Some(command))) => show(&help_of(name, command)),
+        Ok(Wanted::Version) => show(&format!("{}\n", version::of(name))),
+        Ok(Wanted::Run {
+            command,
+            flags,
+            arguments,
+        }) => run(&mut Invocation {
+            command,
+            global: &global,
+            flags: &flags,
+            arguments: &arguments,
+            log: Log::standard(),
+            name,
+        }),
     }
 }
 
@@ -69,25 +76,52 @@ fn help_of(name: &str, command: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A command line that was not understood, with the help that would have helped.
-fn refuse(name: &str, misuse: &Misuse) -> ExitCode {
-    let text = match misuse {
-        Misuse::NoCommand(command) => {
-            Log::standard().fatal(&format!("No help topic for '{command}'"));
-            return ExitCode::from(3);
-        }
-        Misuse::Usage { command, text } => {
-            let help =
-                command.map_or_else(|| help::overview(name), |command| help_of(name, command));
-            // The error is told on standard error too, whoever reads the help.
-            drop(commands::print(&format!(
-                "Incorrect Usage. {text}\n\n{help}"
-            )));
-            text
+/// A command line that was not understood: the error where `global` wants it, and the help that would have helped.
+fn refuse(name: &str, called: &str, global: &Flags, misuse: &Misuse) -> ExitCode {
+    let log = match open_log(global) {
+        Ok(log) => log,
+        Err(text) => {
+            Log::standard().fatal(&text);
+            return ExitCode::FAILURE;
         }
     };
-    Log::standard().fatal(text);
-    ExitCode::FAILURE
+    // The three first lines differ because runc's do.
+    let (usage, error, code) = match misuse {
+        Misuse::NoCommand(command) => (String::new(), format!("No help topic for '{command}'"), 3),
+        Misuse::Flags {
+            command: None,
+            text,
+        } => (
+            format!("Incorrect Usage. {text}\n\n{}", help::overview(name)),
+            text.clone(),
+            1,
+        ),
+        Misuse::Flags {
+            command: Some(command),
+            text,
+        } => (
+            format!("Incorrect Usage: {text}\n\n{}", help_of(name, command)),
+            text.clone(),
+            1,
+        ),
+        Misuse::Count { command, text } => (
+            format!("Incorrect Usage.\n\n{}", help_of(name, command)),
+            format!("{called}: {text}"),
+            1,
+        ),
+    };
+    // The error is told all the same, whoever reads the help.
+    drop(commands::print(&usage));
+    log.fatal(&error);
+    ExitCode::from(code)
+}
+
+fn open_log(global: &Flags) -> Result<Log, String> {
+    Log::open(
+        global.value("log"),
+        global.value("log-format"),
+        global.on("debug"),
+    )
 }
 
 fn run(invocation: &mut Invocation<'_>) -> ExitCode {
@@ -98,12 +132,7 @@ fn run(invocation: &mut Invocation<'_>) -> ExitCode {
         invocation.log.fatal(&error.to_string());
         return ExitCode::FAILURE;
     }
-    let global = invocation.global;
-    match Log::open(
-        global.value("log"),
-        global.value("log-format"),
-        global.on("debug"),
-    ) {
+    match open_log(invocation.global) {
         Ok(log) => invocation.log = log,
         Err(text) => {
             invocation.log.fatal(&text);
