@@ -1,5 +1,6 @@
 //! The log: lines of text, or one JSON object a line, as callers of runc read them.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -123,14 +124,49 @@ fn render(format: Format, level: Level, message: &str, now: SystemTime) -> Strin
     match format {
         Format::Json => format!(
             "{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{time}\"}}\n",
-            quoted(message)
+            as_json(message)
         ),
-        Format::Text => format!("time=\"{time}\" level={level} msg={}\n", quoted(message)),
+        Format::Text => format!("time=\"{time}\" level={level} msg={}\n", as_text(message)),
     }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_default()
+/// A string as Go's encoder writes it: what could end a script element is escaped too.
+fn as_json(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    json.chars().fold(String::new(), |mut escaped, c| {
+        if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+        escaped
+    })
+}
+
+/// A string as logrus writes it: bare where it is of letters, digits and a few signs, else quoted as Go's `%q`.
+fn as_text(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
+    if text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\u{c}' => quoted.push_str("\\f"),
+            c if c.is_ascii_control() => drop(write!(quoted, "\\x{:02x}", u32::from(c))),
+            c if c.is_control() => drop(write!(quoted, "\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -139,20 +175,42 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn lines() {
+    fn line(format: Format, message: &str) -> String {
         let now = UNIX_EPOCH + Duration::from_secs(1);
-        for (format, expected) in [
+        render(format, Level::Error, message, now)
+    }
+
+    #[test]
+    fn text_lines_are_those_of_logrus() {
+        for (message, expected) in [
+            ("container does not exist", r#""container does not exist""#),
+            ("plain-word_1", "plain-word_1"),
+            ("/a/b.c@d^e+f", "/a/b.c@d^e+f"),
+            ("", ""),
             (
-                Format::Json,
-                "{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\\n\",\"time\":\"1970-01-01T00:00:01Z\"}\n",
+                "say \"no\" \\ \n\t\u{1}\u{7f}\u{85}",
+                r#""say \"no\" \\ \n\t\x01\x7f\u0085""#,
             ),
-            (
-                Format::Text,
-                "time=\"1970-01-01T00:00:01Z\" level=error msg=\"a \\\"b\\\"\\n\"\n",
-            ),
+            ("größe <&>", "\"größe <&>\""),
         ] {
-            assert_eq!(render(format, Level::Error, "a \"b\"\n", now), expected);
+            let expected = format!("time=\"1970-01-01T00:00:01Z\" level=error msg={expected}\n");
+            assert_eq!(line(Format::Text, message), expected);
+        }
+    }
+
+    #[test]
+    fn json_lines_are_those_of_logrus() {
+        for (message, expected) in [
+            ("a \"b\" \\ \n\u{1}", r#"a \"b\" \\ \n\u0001"#),
+            ("<a> & größe\u{2028}", r"\u003ca\u003e \u0026 größe\u2028"),
+        ] {
+            let expected = format!(
+                "{{\"level\":\"error\",\"msg\":\"{expected}\",\"time\":\"1970-01-01T00:00:01Z\"}}\n"
+            );
+            let line = line(Format::Json, message);
+            assert_eq!(line, expected);
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(read["msg"], message);
         }
     }
 }
