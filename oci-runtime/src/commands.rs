@@ -132,7 +132,7 @@ pub(crate) fn print(text: &str) -> Outcome {
         .and_then(|()| stdout.flush());
     written
         .map(|()| 0)
-        .map_err(|error| Failure::File(format!("write(stdout): {error}")))
+        .map_err(|error| Failure::File(format!("write(stdout): {}", crate::format::io(&error))))
 }
 
 fn done(result: runtime_core::Result<()>) -> Outcome {

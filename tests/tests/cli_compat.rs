@@ -346,6 +346,38 @@ fn errors_in_json_in_a_file() {
     );
 }
 
+/// Who reads the log for the reason of a failure finds that one too.
+fn errors_in_the_command_line_in_a_file() {
+    let format = ["--log-format", "json"];
+    for (verb, message) in [
+        (
+            &["state", "--nosuch"][..],
+            "flag provided but not defined: -nosuch",
+        ),
+        (&["state", "a"], "requires exactly 1 argument(s)"),
+        (&["nosuch"], "No help topic for 'nosuch'"),
+    ] {
+        let (text, run) = logged(&format, verb);
+        let entry: Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(entry["level"], "error");
+        assert!(entry["msg"].as_str().unwrap().contains(message), "{text}");
+        assert!(run.stderr().contains(message), "{run}");
+    }
+}
+
+fn standard_output_that_takes_nothing() {
+    for arguments in [&["--help"][..], &["--version"], &["list"], &["features"]] {
+        let full = fs::File::create("/dev/full").unwrap();
+        let status = std::process::Command::new(&runtime().program)
+            .args(arguments)
+            .stdout(full)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.code().is_some(), "{arguments:?}: {status}");
+    }
+}
+
 fn errors_in_text_in_a_file() {
     let (text, run) = logged(&[], &["state"]);
     assert!(
@@ -447,6 +479,8 @@ fn without_extras(mut spec: Value) -> Value {
         "/ociVersion",
         "/process/args",
         "/process/terminal",
+        // runc 1.2 left them out.
+        "/process/capabilities/ambient",
         "/hostname",
     ] {
         if let Some(value) = spec.pointer_mut(key) {
@@ -695,6 +729,8 @@ suite! {
         errors_in_text_on_standard_error,
         errors_in_json_in_a_file,
         errors_in_text_in_a_file,
+        errors_in_the_command_line_in_a_file,
+        standard_output_that_takes_nothing,
         the_log_is_appended_to,
         a_log_that_cannot_be_opened,
         spec_writes_the_default_configuration,
