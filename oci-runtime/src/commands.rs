@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use runtime_core::{Container, Error, Root, State};
+use runtime_core::{Container, Error, ErrorKind, Root, State};
 
 use crate::cli::Flags;
 use crate::logging::Log;
@@ -24,6 +24,13 @@ pub(crate) enum Failure {
     Argument(String),
     /// A file of the caller.
     File(String),
+}
+
+impl Failure {
+    /// Whether there is no such container.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Runtime(error) if *error.kind() == ErrorKind::NotFound)
+    }
 }
 
 impl From<Error> for Failure {

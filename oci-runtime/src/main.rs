@@ -160,6 +160,8 @@ fn describe(invocation: &Invocation<'_>, failure: &Failure) -> String {
             format!("{} {command} failed: {failure}", invocation.name)
         }
         ("exec", _) => format!("exec failed: {failure}"),
+        // Callers take these words alone for it.
+        _ if failure.is_not_found() => failure.to_string(),
         (command, Some(id)) => format!("{command} {id:?}: {failure}"),
         (command, None) => format!("{command}: {failure}"),
     }
