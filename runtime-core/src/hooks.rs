@@ -88,7 +88,8 @@ pub(crate) fn run(hooks: &[Hook], point: &str, state: &HookState) -> Result<()> 
             Error::new(
                 ErrorKind::Hook,
                 format!(
-                    "error running {point} hook #{index}: {:?}: {failure}",
+                    "error running {point} hook #{}: {:?}: {failure}",
+                    index + 1,
                     hook.path
                 ),
             )

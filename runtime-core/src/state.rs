@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat, umask};
-use nix::unistd::{Pid, UnlinkatFlags, faccessat, unlinkat};
+use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, faccessat, fchownat, geteuid, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{CONFIG, read_limited};
@@ -391,15 +391,26 @@ impl Directory {
         read_limited(file.into(), MAX_CONFIG_BYTES).context(|| name)
     }
 
-    /// Makes the FIFO in which the container's process waits, opened with `O_PATH`. Who opens it for reading lets the
-    /// process go on.
-    pub(crate) fn make_fifo(&self) -> Result<OwnedFd> {
+    /// Makes the FIFO in which the container's process waits, opened with `O_PATH`. It belongs to `owner`, the
+    /// container's root on the host. Who opens it for reading lets the process go on.
+    pub(crate) fn make_fifo(&self, owner: (u32, u32)) -> Result<OwnedFd> {
         // The container's user opens it for writing, whoever that is.
         let mode = Mode::from_bits_truncate(0o622);
         let mask = umask(Mode::empty());
         let made = mknodat(&self.own, FIFO, SFlag::S_IFIFO, mode, 0);
         umask(mask);
         made.call(|| format!("mknodat({FIFO:?}, S_IFIFO|0622)"))?;
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        if geteuid().is_root() && owner != (0, 0) {
+            fchownat(
+                &self.own,
+                FIFO,
+                Some(uid),
+                Some(gid),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )
+            .call(|| format!("fchownat({FIFO:?}, {uid}, {gid})"))?;
+        }
         openat(
             &self.own,
             FIFO,

@@ -166,9 +166,10 @@ impl Channel {
         let mut frame = [0; FRAME];
         loop {
             match read(&self.0, &mut frame) {
-                Err(Errno::EINTR) => {}
-                // A peer that died with unread messages resets the connection.
-                Ok(0) | Err(Errno::ECONNRESET) => return Ok(None),
+                // A peer that died with unread messages resets the connection, which is told once, and before the
+                // peer's own last message.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Ok(0) => return Ok(None),
                 Ok(_) => return decode(&frame).map(Some),
                 Err(errno) => return Err(errno),
             }
@@ -189,8 +190,7 @@ impl Channel {
                     Some(&mut space),
                     MsgFlags::MSG_CMSG_CLOEXEC,
                 ) {
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::ECONNRESET) => return Ok(None),
+                    Err(Errno::EINTR | Errno::ECONNRESET) => {}
                     other => break other?,
                 }
             };

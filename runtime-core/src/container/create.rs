@@ -199,7 +199,10 @@ impl Attempt {
         )?;
         if options.start == Start::Later {
             prepared.wait = Wait::Fifo(Fifo {
-                fifo: self.container.directory.make_fifo()?,
+                fifo: self
+                    .container
+                    .directory
+                    .make_fifo(plan.namespaces.root_ids())?,
                 proc: None,
             });
         }
@@ -212,10 +215,13 @@ impl Attempt {
             self.run_hooks(&plan, &channel)?;
         }
         self.container.record.cgroup = cgroup.clone();
-        self.announce(options)?;
+        self.container
+            .directory
+            .write_record(&self.container.record)?;
         // A child that has failed by now says so in its last message.
         let _ = channel.send(Message::Go);
-        self.follow(&plan, &channel, options.start)
+        self.follow(&plan, &channel, options.start)?;
+        self.announce(options)
     }
 
     /// Clones. The child never comes back; the parent gets what it has to drop.
@@ -300,11 +306,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// Makes the container known, on disk and to who asked for its pid.
+    /// Tells who asked for the pid, when nothing can go wrong any more.
     fn announce(&self, options: &CreateOptions) -> Result<()> {
-        self.container
-            .directory
-            .write_record(&self.container.record)?;
         let Some(init) = &self.init else {
             return Ok(());
         };

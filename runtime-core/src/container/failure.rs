@@ -100,11 +100,11 @@ fn late_with(failure: &Failure, name: &str, errno: Errno) -> Error {
 }
 
 fn general(failure: &Failure, element: Option<String>) -> Error {
-    let index = failure.element;
+    let number = u32::from(failure.element) + 1;
     let element = element.unwrap_or_else(|| match failure.step {
         Step::Cgroup => "unable to apply cgroup configuration".to_owned(),
-        Step::CreateContainerHook => format!("error running createContainer hook #{index}"),
-        Step::StartContainerHook => format!("error running startContainer hook #{index}"),
+        Step::CreateContainerHook => format!("error running createContainer hook #{number}"),
+        Step::StartContainerHook => format!("error running startContainer hook #{number}"),
         Step::UserNamespace => "user namespace".to_owned(),
         Step::JoinNamespace => "namespaces".to_owned(),
         Step::Session => "session".to_owned(),
@@ -118,7 +118,7 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         Step::Domainname => "domainname".to_owned(),
         Step::Pivot => "root".to_owned(),
         Step::Personality => "linux.personality".to_owned(),
-        Step::Rlimit => format!("process.rlimits[{index}]"),
+        Step::Rlimit => format!("process.rlimits[{}]", failure.element),
         Step::Stdio => "standard streams".to_owned(),
         Step::Bounding | Step::Capabilities => "process.capabilities".to_owned(),
         Step::User => "process.user".to_owned(),

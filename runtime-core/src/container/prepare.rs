@@ -15,7 +15,7 @@ use crate::error::{Call, Context, Result};
 use crate::files;
 use crate::hooks::HookState;
 use crate::init::{BindSource, Pivot, Prepared, TerminalTo, Wait};
-use crate::kernel::mount::{self, Scope};
+use crate::kernel::mount::{self, Propagation, Scope};
 use crate::plan::Plan;
 use crate::plan::devices::Device;
 use crate::plan::mounts::{Kind, Mount};
@@ -34,7 +34,7 @@ pub(super) fn prepare(
     let can_mount = plan.can_mount;
     let root = bundle.open_root()?;
     let root_tree = can_mount
-        .then(|| clone_tree(root.dir.as_fd(), Scope::Tree, plan))
+        .then(|| clone_root(root.dir.as_fd(), plan))
         .transpose()
         .context(|| "root")?;
     let binds = plan
@@ -78,6 +78,20 @@ pub(super) fn prepare(
         wait: Wait::Leave,
         hook_state,
     })
+}
+
+/// A detached clone of the root. The root mount itself is shared only once it is the root, for pivot_root wants it
+/// otherwise.
+fn clone_root(at: BorrowedFd<'_>, plan: &Plan) -> Result<OwnedFd> {
+    let tree = clone_tree(at, Scope::Tree, plan)?;
+    if matches!(
+        plan.root.propagation.0,
+        Propagation::Shared | Propagation::Unbindable
+    ) {
+        let private = mount::set_propagation(tree.as_fd(), Scope::One, Propagation::Private);
+        private.call(|| "mount_setattr(MS_PRIVATE)")?;
+    }
+    Ok(tree)
 }
 
 /// A detached clone that travels between namespaces as all of the container's mounts do.

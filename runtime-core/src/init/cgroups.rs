@@ -17,9 +17,14 @@ use crate::sync::{Channel, Message};
 
 /// Takes the descriptors of the cgroups from the parent, enters them and makes the cgroup namespace: its root is where
 /// the process is when it is made.
-pub(super) fn enter(plan: &Plan, channel: &Channel) -> Result<()> {
+///
+/// A container without cgroups of its own gets no descriptors, and has nothing to show either.
+pub(super) fn enter(plan: &Plan, prepared: &mut Prepared, channel: &Channel) -> Result<()> {
     match channel.receive_with() {
-        Ok(Some((Message::Cgroups, tasks))) => join(&tasks)?,
+        Ok(Some((Message::Cgroups, tasks))) => {
+            join(&tasks)?;
+            prepared.cgroup_views.truncate(tasks.len());
+        }
         _ => process::exit_now(255),
     }
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {

@@ -32,7 +32,7 @@ pub(super) fn assemble(plan: &Plan, prepared: &mut Prepared, channel: &Channel) 
     for (index, mount) in plan.mounts[..first_cgroup].iter().enumerate() {
         mount_one(plan, prepared, &root, (mount, index))?;
     }
-    cgroups::enter(plan, channel)?;
+    cgroups::enter(plan, prepared, channel)?;
     for (index, mount) in plan.mounts.iter().enumerate().skip(first_cgroup) {
         mount_one(plan, prepared, &root, (mount, index))?;
     }
@@ -406,13 +406,6 @@ pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()>
     let step = Step::Pivot;
     make_cwd(plan, root);
     let (propagation, scope) = plan.root.propagation;
-    if matches!(propagation, Propagation::Shared | Propagation::Unbindable) {
-        mount::set_propagation(root.as_fd(), scope, propagation).at(
-            step,
-            0,
-            "mount_setattr(propagation)",
-        )?;
-    }
     if plan.root.readonly {
         let change = Change {
             set: Attributes::RDONLY,
@@ -447,6 +440,14 @@ pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()>
                 .at(step, 0, "mount(\".\", MS_SLAVE|MS_REC)")?;
             }
             umount2(".", MntFlags::MNT_DETACH).at(step, 0, "umount2(\".\", MNT_DETACH)")?;
+            // Only now, for a root that is shared cannot be pivoted to.
+            if travels {
+                mount::set_propagation(root.as_fd(), scope, propagation).at(
+                    step,
+                    0,
+                    "mount_setattr(propagation)",
+                )?;
+            }
         }
         Pivot::MoveRoot => {
             mount::move_to_root(root.as_fd()).at(step, 0, "move_mount(rootfs, \"/\")")?;

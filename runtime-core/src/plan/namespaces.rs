@@ -161,6 +161,15 @@ impl Namespaces {
             - NamespaceKind::Time.flag()
     }
 
+    /// User and group id of the container's root on the host.
+    pub(crate) fn root_ids(&self) -> (u32, u32) {
+        let host = |map: &[IdMapping]| {
+            let range = map.iter().find(|range| range.container_id == 0);
+            range.map_or(0, |range| range.host_id)
+        };
+        (host(&self.uid_map), host(&self.gid_map))
+    }
+
     fn check_maps(&self) -> Result<()> {
         let new_user = self.new.contains(CloneFlags::CLONE_NEWUSER);
         for (map, pointer) in [
