@@ -236,7 +236,8 @@ fn pause_ends(init: &Subject, kind: Kind, words: &[&str], number: i32) -> Outcom
     let name = init.path(kind).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     until(|| (status(pid, "Name") == name && status(pid, "State").starts_with('S')).then_some(())).ok_or("never at rest")?;
     running.signal(10);
-    holds(status(pid, "State").starts_with('S'), "another signal ended it")?;
+    until(|| (status(pid, "SigPnd").trim_start_matches('0').is_empty() && status(pid, "State").starts_with('S')).then_some(()))
+        .ok_or("another signal ended it")?;
     running.signal(number);
     running.ends_with(0).map(drop)
 }

@@ -88,7 +88,7 @@ fn signals_end_the_child(init: &Subject) -> Outcome {
 fn group_gets_the_signal(init: &Subject, flags: &[&str], variable: Option<&str>) -> Outcome {
     let scratch = Scratch::new();
     let file = scratch.file("grandchild");
-    let script = format!("trap : USR1; sh -c 'trap \"echo got >>{0}; exit\" USR1; echo up >{0}; while :; do sleep 0.05; done' & wait", file.display());
+    let script = format!("trap : USR1; sh -c 'trap \"echo got >>{0}; exit\" USR1; echo up >{0}; while :; do sleep 0.05; done' & wait; sleep 1", file.display());
     let words: Vec<&str> = flags.iter().copied().chain(["--", "sh", "-c", &script]).collect();
     let start = init.start(if init.speaks(Kind::Tini) { Kind::Tini } else { Kind::Any }, &words);
     let running = if let Some(name) = variable { start.env(name, "1") } else { start }.as_pid_1();

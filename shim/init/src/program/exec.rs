@@ -33,10 +33,10 @@ pub fn terminal(options: &Options) -> Terminal {
         Isolation::Group => Terminal::None,
         Isolation::Session => {
             if sys::leave_terminal().is_ok() && sys::leads_session() {
-                // The kernel tells a session that lost its terminal by HUP and CONT. Those two are ours, not the child's;
-                // one that somebody sent before has swallowed the kernel's, and goes back.
+                // The kernel tells a session that lost its terminal by HUP and CONT, in the name of its leader: those
+                // are not the child's. One that somebody sent before has swallowed the kernel's, and goes back.
                 for signal in [signals::HUP, signals::CONT] {
-                    if sys::take_pending(Signals(1 << (signal - 1))).is_some_and(|code| code <= 0) {
+                    if sys::take_pending(Signals(1 << (signal - 1))).is_some_and(|sender| sender != sys::pid()) {
                         let _ = sys::kill(sys::pid(), signal);
                     }
                 }

@@ -292,12 +292,12 @@ pub fn next_signal(from: Fd) -> Option<Received> {
     })
 }
 
-/// Takes one pending signal of `set` without waiting and returns its si_code.
+/// Takes one pending signal of `set` without waiting and returns its sender.
 pub fn take_pending(set: Signals) -> Option<i32> {
     let mut info = [0u64; 16];
     let now = [0u64; 2];
     call(nr::RT_SIGTIMEDWAIT, &[addr(&set.0), addr_mut(&mut info), addr(&now), 8]).ok()?;
-    Some(small(usize::try_from(info[1] & 0xFFFF_FFFF).ok()?))
+    Some(small(usize::try_from(info[2] & 0xFFFF_FFFF).ok()?))
 }
 
 /// What of a poll set became ready.
