@@ -8,7 +8,8 @@ use super::{Case, case};
 pub fn all() -> Vec<Case> {
     use Kind::{Any, Catatonit, DumbInit, Own, Tini};
     vec![
-        case("n01_signals_before_the_first_instruction", Any, start_window),
+        case("n01_signals_before_the_first_instruction", Any, start_window)
+            .broken(&[(DumbInit, "its child swallows signals between fork and exec")]),
         case("n02_foreign_child_is_no_reason_to_die", Any, foreign_child).broken(&[(Tini, "FATAL, exit 1")]),
         case("n03_closed_stdin", Any, closed_stdin).broken(&[(Tini, "FATAL, exit 1")]),
         case("n04_real_time_signals_with_value", Any, real_time).broken(&[
@@ -31,6 +32,8 @@ pub fn all() -> Vec<Case> {
         case("n13_sent_sigchld_is_forwarded", Own, sent_sigchld),
         case("n14_foreground_is_taken_only_if_ours", Own, foreground),
         case("n15_script_without_interpreter", Own, plain_script),
+        case("n17_started_with_sigchld_ignored", Any, sigchld_ignored)
+            .broken(&[(Tini, "never hears of the child's end")]),
         case("n16_listen_pid", Own, listen_pid),
     ]
 }
@@ -260,4 +263,10 @@ fn listen_pid(init: &Subject) -> Outcome {
     let ended = init.start(Kind::Own, &words).env("LISTEN_PID", "1").as_pid_1().ends_with(0)?;
     let (own, told) = ended.out.trim().split_once(':').unwrap_or_default();
     same(told, own, "LISTEN_PID")
+}
+
+fn sigchld_ignored(init: &Subject) -> Outcome {
+    let start = init.start(Kind::Any, &["grep", "SigIgn", "/proc/self/status"]).by(&["env", "--ignore-signal=CHLD"]);
+    let ended = start.as_pid_1().ends_with(0)?;
+    same(ended.out.as_str(), "SigIgn:\t0000000000010000\n", "the child's ignored signals")
 }

@@ -82,6 +82,10 @@ impl Subject {
     /// A start that is not yet made.
     pub fn start(&self, kind: Kind, words: &[&str]) -> Start {
         let mut line = vec![self.path(kind).display().to_string()];
+        if kind == Kind::Any {
+            // Debian's tini and catatonit read options behind the program too, unless told to stop.
+            line.push("--".into());
+        }
         line.extend(words.iter().map(ToString::to_string));
         Start { line, environment: Vec::new(), input: None, wrap: Vec::new() }
     }
@@ -212,11 +216,11 @@ impl Running {
     /// The number of the init's first child, once it has executed its program.
     pub fn main_child(&self) -> i32 {
         let init = self.pid();
-        let own = fs::read_link(format!("/proc/{init}/exe"));
+        let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
         until(|| {
             let child = children(init).first().copied()?;
-            let exe = fs::read_link(format!("/proc/{child}/exe"));
-            (exe.is_ok() && exe.ok() != own.as_ref().ok().cloned()).then_some(child)
+            let its = exe(child)?;
+            (its != exe(init)?).then_some(child)
         })
         .expect("the init's child")
     }

@@ -1,16 +1,15 @@
-//! Reaping: by waitid and SIGCHLD, or by the kernel alone where it can still tell us the child's status.
+//! Reaping: by wait4 and SIGCHLD, or by the kernel alone where it can still tell us the child's status.
 //!
-//! The first orphan is the probe: its status is read through a pidfd after it was reaped. If that works (Linux 6.15)
-//! SIGCHLD is ignored from then on: the kernel reaps, nobody wakes, and the child's status comes from its own pidfd.
+//! Whether it can (Linux 6.15) is tried once, on a process that ends at once: its status is read through its pidfd
+//! after it was reaped. If that works SIGCHLD is ignored from then on: the kernel reaps, nobody wakes, and the child's
+//! status comes from its own pidfd.
 
 use super::signals::CHLD;
-use super::sys::{self, Action, Errno, Fd};
+use super::sys::{self, Action, Errno, Fd, Fork};
 
 /// Who reaps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reaper {
-    /// We do, and the first orphan will tell whether the kernel can.
-    Undecided,
     /// We do: the kernel is too old, or somebody wants to hear of each process.
     Us,
     /// The kernel does.
@@ -27,30 +26,23 @@ pub enum Left {
 }
 
 /// Reaps everything that has ended; `each` hears of every process and its wait status.
-pub fn round(reaper: &mut Reaper, child: i32, mut each: impl FnMut(i32, i32)) -> Left {
+pub fn round(mut each: impl FnMut(i32, i32)) -> Left {
     loop {
-        let probe = if *reaper == Reaper::Undecided { probe_for(child) } else { None };
-        match sys::reap(probe.map_or(-1, |(pid, _)| pid)) {
+        match sys::reap_ended() {
             Ok(Some((pid, status))) => each(pid, status),
-            Ok(None) => return Left::Some,
             Err(Errno::ECHILD) => return Left::Nobody,
-            Err(_) => return Left::Some,
-        }
-        if let Some((_, pidfd)) = probe {
-            if sys::exit_status(pidfd).is_some() {
-                leave_to_kernel(reaper);
-            } else {
-                *reaper = Reaper::Us;
-            }
+            Ok(None) | Err(_) => return Left::Some,
         }
     }
 }
 
-/// An ended orphan and its descriptor; its reaping will show what the kernel knows.
-fn probe_for(child: i32) -> Option<(i32, Fd)> {
-    let pid = sys::peek_ended().ok()??;
-    (pid != child).then_some(())?;
-    Some((pid, sys::pidfd_open(pid).ok()?))
+/// Whether the kernel tells the status of a process that is already reaped.
+pub fn kernel_keeps_statuses() -> bool {
+    match sys::fork() {
+        Ok(Fork::Child) => sys::exit(0),
+        Ok(Fork::Parent { pid, pidfd }) => sys::reap_this(pid).is_ok() && sys::exit_status(pidfd).is_some(),
+        Err(_) => false,
+    }
 }
 
 /// The kernel reaps from now on. What ended before is still ours, so a round must follow.

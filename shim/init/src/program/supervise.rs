@@ -52,6 +52,10 @@ fn run(mut options: Options, mut arguments: Strings, mut environment: Strings, m
             Err(errno) => give_up(b"clone", errno),
         }
     };
+    let mut reaper = Reaper::Us;
+    if !options.reports_reaping() && reap::kernel_keeps_statuses() {
+        reap::leave_to_kernel(&mut reaper);
+    }
     let signals = sys::signal_fd(Signals::ALL).unwrap_or_else(|errno| give_up(b"signalfd", errno));
     let (signals, pidfd) = if options.pause {
         let (signals, _) = sys::keep_only(signals, signals);
@@ -61,10 +65,6 @@ fn run(mut options: Options, mut arguments: Strings, mut environment: Strings, m
     };
     sys::leave_directory();
     lockdown::apply();
-    let mut reaper = if options.reports_reaping() { Reaper::Us } else { Reaper::Undecided };
-    if options.pause && !options.reports_reaping() {
-        reap::leave_to_kernel(&mut reaper);
-    }
     Init { options, pid, pidfd, signals, reaper, phase: Phase::Running, ended: None }.run()
 }
 
@@ -159,6 +159,11 @@ struct Init {
 
 impl Init {
     fn run(mut self) -> ! {
+        // What ended before the kernel took over, and orphans that a launcher left us.
+        let left = self.reap();
+        if self.ended.is_some() {
+            self.child_is_gone(left);
+        }
         loop {
             let watched = if self.ended.is_none() { self.pidfd } else { Fd::NONE };
             let ready = sys::poll(self.signals, watched, self.timeout());
@@ -214,7 +219,7 @@ impl Init {
     fn reap(&mut self) -> Left {
         let mut ended = None;
         let (options, child) = (self.options, self.pid);
-        let left = reap::round(&mut self.reaper, child, |pid, status| {
+        let left = reap::round(|pid, status| {
             say(&options, 3, b"Reaped child with pid: ", pid);
             if pid == child {
                 ended = Some(status);

@@ -2,7 +2,7 @@
 //!
 //! The only file of the program with `unsafe` besides the entry in `start.rs`. Every function is one call with plain
 //! arguments; a negative result is `Err(errno)`. Calls that cannot fail in a way that matters return nothing.
-//! Kernel: pidfd_send_signal 5.1, CLONE_PIDFD 5.2, pidfd_open 5.3, close_range 5.9, PIDFD_GET_INFO's exit status 6.15.
+//! Kernel: pidfd_send_signal 5.1, CLONE_PIDFD 5.2, close_range 5.9, PIDFD_GET_INFO's exit status 6.15.
 
 use core::arch::asm;
 
@@ -67,7 +67,6 @@ mod nr {
     pub const PRCTL: usize = 157;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
-    pub const WAITID: usize = 247;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
@@ -88,7 +87,6 @@ mod nr {
     pub const CAPGET: usize = 90;
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
-    pub const WAITID: usize = 95;
     pub const CLOCK_GETTIME: usize = 113;
     pub const SCHED_YIELD: usize = 124;
     pub const KILL: usize = 129;
@@ -112,25 +110,22 @@ mod nr {
 
 // Calls since 5.0 have one number on every architecture.
 const PIDFD_SEND_SIGNAL: usize = 424;
-const PIDFD_OPEN: usize = 434;
 const CLOSE_RANGE: usize = 436;
 
 /// What the program still calls once it supervises: the list of its own seccomp filter.
-pub const CALLS_AFTER_START: [usize; 14] = [
+pub const CALLS_AFTER_START: [usize; 12] = [
     nr::READ,
     nr::WRITE,
     nr::RT_SIGACTION,
     nr::IOCTL,
     nr::SCHED_YIELD,
     nr::WAIT4,
-    nr::WAITID,
     nr::KILL,
     nr::GETPID,
     nr::CLOCK_GETTIME,
     nr::PPOLL,
     nr::EXIT_GROUP,
     PIDFD_SEND_SIGNAL,
-    PIDFD_OPEN,
 ];
 
 /// The architecture as seccomp names it.
@@ -378,11 +373,6 @@ pub fn send(to: Fd, scope: Scope, what: &Received) -> Result<(), Errno> {
     call(PIDFD_SEND_SIGNAL, &[fd(to), signed(what.signal), with, flags]).map(drop)
 }
 
-/// A process's descriptor, for one that is not yet reaped.
-pub fn pidfd_open(pid: i32) -> Result<Fd, Errno> {
-    call(PIDFD_OPEN, &[signed(pid), 0]).map(|n| Fd(small(n)))
-}
-
 /// The wait status of an ended and reaped process by PIDFD_GET_INFO; none before it is reaped, or before Linux 6.15.
 pub fn exit_status(of: Fd) -> Option<i32> {
     const PIDFD_GET_INFO: usize = 0xC040_FF0B;
@@ -394,20 +384,17 @@ pub fn exit_status(of: Fd) -> Option<i32> {
     (info[0] & WITH_EXIT != 0).then(|| small(usize::try_from(info[7] >> 32).unwrap_or(0)))
 }
 
-/// The first ended child that is not reaped, left as it is. `Ok(None)`: children, but none has ended.
-pub fn peek_ended() -> Result<Option<i32>, Errno> {
-    const EXITED_NOHANG_NOWAIT: usize = 4 | 1 | 0x0100_0000;
-    let mut info = [0u32; 32];
-    call(nr::WAITID, &[0, 0, addr_mut(&mut info), EXITED_NOHANG_NOWAIT, 0])?;
-    Ok((info[3] != 0).then(|| info[3].cast_signed()))
-}
-
-/// Reaps one ended child (any for -1): its number and wait status. `Ok(None)`: none has ended.
-pub fn reap(pid: i32) -> Result<Option<(i32, i32)>, Errno> {
+/// Reaps one ended child: its number and wait status. `Ok(None)`: none has ended.
+pub fn reap_ended() -> Result<Option<(i32, i32)>, Errno> {
     const NOHANG: usize = 1;
     let mut status = 0i32;
-    let n = call(nr::WAIT4, &[signed(pid), addr_mut(&mut status), NOHANG, 0])?;
+    let n = call(nr::WAIT4, &[signed(-1), addr_mut(&mut status), NOHANG, 0])?;
     Ok((n != 0).then(|| (small(n), status)))
+}
+
+/// Waits for one child's end and reaps it.
+pub fn reap_this(pid: i32) -> Result<(), Errno> {
+    call(nr::WAIT4, &[signed(pid), 0, 0, 0]).map(drop)
 }
 
 /// Which side of a fork this is.
