@@ -33,7 +33,11 @@ pub fn all() -> Vec<Case> {
         case("n14_foreground_is_taken_only_if_ours", Own, foreground),
         case("n15_script_without_interpreter", Own, plain_script),
         case("n17_started_with_sigchld_ignored", Any, sigchld_ignored)
-            .broken(&[(Tini, "never hears of the child's end")]),
+            .broken(&[
+                (Tini, "never hears of the child's end"),
+                (DumbInit, "the child's SIGCHLD is reset"),
+                (Catatonit, "never hears of the child's end"),
+            ]),
         case("n16_listen_pid", Own, listen_pid),
     ]
 }
@@ -268,5 +272,6 @@ fn listen_pid(init: &Subject) -> Outcome {
 fn sigchld_ignored(init: &Subject) -> Outcome {
     let start = init.start(Kind::Any, &["grep", "SigIgn", "/proc/self/status"]).by(&["env", "--ignore-signal=CHLD"]);
     let ended = start.as_pid_1().ends_with(0)?;
-    same(ended.out.as_str(), "SigIgn:\t0000000000010000\n", "the child's ignored signals")
+    // The harness itself may ignore real-time signals: SIGCHLD's digit is compared.
+    holds(ended.out.trim().ends_with("10000"), &ended.out)
 }
