@@ -1,7 +1,14 @@
 //! PID 1: ocirun-init beside tini, dumb-init and catatonit.
 //!
 //! Each init runs as PID 1 of a PID namespace that the measurement made, and is signalled by its own number only.
-#![expect(unsafe_code, reason = "fork, clone into a PID namespace and exec with a given signal mask")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a fork and what its child does are one step"
+)]
+#![expect(
+    unsafe_code,
+    reason = "fork, clone into a PID namespace and exec with a given signal mask"
+)]
 
 use std::ffi::CString;
 use std::fs;
@@ -51,19 +58,39 @@ pub fn run(programs: &[PathBuf], effort: Effort) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for program in programs.iter().filter(|program| program.exists()) {
         let name = program.display().to_string();
-        let mut row = |what, value, unit| rows.push(Row { program: name.clone(), what, value, unit });
-        let size = fs::metadata(program).map_err(|error| format!("stat {name}: {error}"))?.len();
+        let mut row = |what, value, unit| {
+            rows.push(Row {
+                program: name.clone(),
+                what,
+                value,
+                unit,
+            });
+        };
+        let size = fs::metadata(program)
+            .map_err(|error| format!("stat {name}: {error}"))?
+            .len();
         row("size", as_f64(size), "bytes");
         for (launcher, what) in [
             (Launcher::BlocksAll, "signals lost, launcher blocks them"),
-            (Launcher::BlocksNothing, "signals lost, launcher blocks nothing"),
+            (
+                Launcher::BlocksNothing,
+                "signals lost, launcher blocks nothing",
+            ),
         ] {
             let lost = lost_signals(program, launcher, effort.starts)?;
             row(what, f64::from(lost), "signals");
         }
         let storm = storm(program, effort.zombies)?;
-        row("CPU per zombie", storm.cpu_ns / f64::from(effort.zombies) / 1000.0, "us");
-        row("time until all zombies are gone", storm.elapsed.as_secs_f64() * 1000.0, "ms");
+        row(
+            "CPU per zombie",
+            storm.cpu_ns / f64::from(effort.zombies) / 1000.0,
+            "us",
+        );
+        row(
+            "time until all zombies are gone",
+            storm.elapsed.as_secs_f64() * 1000.0,
+            "ms",
+        );
         let rest = at_rest(program, effort.idle)?;
         row("wake-ups at rest", as_f64(rest.wakeups), "times");
         row("private memory", as_f64(rest.private_kb), "kB");
@@ -130,8 +157,15 @@ fn make_zombies(count: u32) -> ! {
 
 /// Starts `program -- payload` as PID 1 of a new PID namespace; returns its number here.
 fn start_as_pid_1(program: &Path, launcher: Launcher) -> Result<libc::pid_t, String> {
-    let text = |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string());
-    let words = [text(program)?, c"--".into(), text(&own_binary()?)?, c"--victim".into()];
+    let text = |path: &Path| {
+        CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())
+    };
+    let words = [
+        text(program)?,
+        c"--".into(),
+        text(&own_binary()?)?,
+        c"--victim".into(),
+    ];
     let mut argv: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
     argv.push(ptr::null());
     let variable = c"OCIRUN_INIT_MASK=0000000000000000";
@@ -225,7 +259,9 @@ impl Held {
         let mut held = Self { outer, pid: 0 };
         for _ in 0..1000 {
             sleep(Duration::from_millis(2));
-            let Some(pid) = children(held.outer.id()).first().copied() else { continue };
+            let Some(pid) = children(held.outer.id()).first().copied() else {
+                continue;
+            };
             if !children(pid).is_empty() {
                 held.pid = pid;
                 return Ok(held);
@@ -244,20 +280,28 @@ impl Drop for Held {
 
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    text.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// Nanoseconds on the processor.
 fn cpu_ns(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
+    text.split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0.0)
 }
 
 /// A number from a file of `key: number` lines.
 fn number(pid: u32, file: &str, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 struct Storm {
@@ -269,20 +313,33 @@ fn storm(program: &Path, count: u32) -> Result<Storm, String> {
     let mut held = Held::start(program, &["--zombies", &count.to_string()])?;
     let mut byte = [0];
     let stdout = held.outer.stdout.as_mut().ok_or("no pipe")?;
-    stdout.read_exact(&mut byte).map_err(|error| format!("read the payload's byte: {error}"))?;
+    stdout
+        .read_exact(&mut byte)
+        .map_err(|error| format!("read the payload's byte: {error}"))?;
     let before = cpu_ns(held.pid);
     let start = Instant::now();
-    held.outer.stdin.as_mut().ok_or("no pipe")?.write_all(&byte).map_err(|error| error.to_string())?;
+    held.outer
+        .stdin
+        .as_mut()
+        .ok_or("no pipe")?
+        .write_all(&byte)
+        .map_err(|error| error.to_string())?;
     let main = children(held.pid).first().copied().ok_or("no payload")?;
     // The middle process is gone, and with it the last of its children is the init's; then only the payload is left.
     while !(children(main).is_empty() && children(held.pid).len() == 1) {
         if start.elapsed() > Duration::from_secs(60) {
-            return Err(format!("{}: zombies are left after a minute", program.display()));
+            return Err(format!(
+                "{}: zombies are left after a minute",
+                program.display()
+            ));
         }
     }
     let elapsed = start.elapsed();
     sleep(Duration::from_millis(50));
-    Ok(Storm { cpu_ns: cpu_ns(held.pid) - before, elapsed })
+    Ok(Storm {
+        cpu_ns: cpu_ns(held.pid) - before,
+        elapsed,
+    })
 }
 
 struct Rest {
@@ -300,5 +357,9 @@ fn at_rest(program: &Path, seconds: u64) -> Result<Rest, String> {
     let wakeups = switches() - before;
     let rollup = |key| number(held.pid, "smaps_rollup", key);
     let private_kb = rollup("Private_Dirty");
-    Ok(Rest { wakeups, private_kb, resident_kb: rollup("Rss") })
+    Ok(Rest {
+        wakeups,
+        private_kb,
+        resident_kb: rollup("Rss"),
+    })
 }

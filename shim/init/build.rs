@@ -13,6 +13,7 @@ const FLAGS: &[&str] = &[
     "-Clto=fat",
     "-Ccodegen-units=1",
     "-Cstrip=symbols",
+    "-Crelro-level=off",
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",
     "-Cforce-unwind-tables=no",
@@ -23,17 +24,30 @@ const FLAGS: &[&str] = &[
     "-Dunused_must_use",
 ];
 
-/// No start-up files and no libraries; one read-execute segment and the stack, no page wasted on alignment.
-const LINK: &[&str] = &["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,-z,noexecstack,-z,norelro,--build-id=none,-n,--gc-sections"];
+/// No start-up files and no libraries; program.ld says how the sections lie.
+const LINK: &[&str] = &[
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,-Tprogram.ld,--no-eh-frame-hdr,--build-id=none,-n,--gc-sections",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let source = Path::new("src/program");
     println!("cargo::rerun-if-changed={}", source.display());
+    println!("cargo::rerun-if-changed=program.ld");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let program = out.join("ocirun-init");
     let mut rustc = Command::new(env::var_os("RUSTC").ok_or("RUSTC is not set")?);
-    rustc.arg(source.join("start.rs")).args(FLAGS).arg("--target").arg(env::var("TARGET")?).arg("-o").arg(&program);
+    rustc
+        .arg(source.join("start.rs"))
+        .args(FLAGS)
+        .arg("--target")
+        .arg(env::var("TARGET")?)
+        .arg("-o")
+        .arg(&program);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={}", linker.to_string_lossy()));
     }

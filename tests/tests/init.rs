@@ -2,6 +2,10 @@
 //!
 //! Each case names the peers that are known to fail it; run on such a peer, it must fail. What does not apply to the
 //! program under test, or cannot run on this machine, is reported as ignored, by name.
+#![expect(
+    clippy::expect_used,
+    reason = "a harness of its own: the lint knows only #[test] functions"
+)]
 
 #[path = "init/cases_dumb_init.rs"]
 mod cases_dumb_init;
@@ -31,7 +35,12 @@ struct Case {
 
 /// A case that every peer of its kind passes.
 const fn case(name: &'static str, kind: Kind, run: fn(&Subject) -> Outcome) -> Case {
-    Case { name, kind, broken: &[], run }
+    Case {
+        name,
+        kind,
+        broken: &[],
+        run,
+    }
 }
 
 impl Case {
@@ -44,8 +53,14 @@ impl Case {
     fn trial(self, subject: &Arc<Subject>) -> Trial {
         let subject = Arc::clone(subject);
         let applies = subject.speaks(self.kind);
-        let broken = self.broken.iter().find(|(kind, _)| Some(*kind) == subject.peer);
-        let name = broken.map_or_else(|| self.name.to_owned(), |(kind, why)| format!("{} ({kind:?} fails: {why})", self.name));
+        let broken = self
+            .broken
+            .iter()
+            .find(|(kind, _)| Some(*kind) == subject.peer);
+        let name = broken.map_or_else(
+            || self.name.to_owned(),
+            |(kind, why)| format!("{} ({kind:?} fails: {why})", self.name),
+        );
         let (run, expected) = (self.run, broken.is_none());
         let body = move || match (run(&subject), expected) {
             (Ok(()), true) | (Err(_), false) => Ok(()),
@@ -66,10 +81,17 @@ fn main() -> ExitCode {
     if let [_, flag, file] = words.as_slice()
         && flag == "--record"
     {
-        return if record::run(file).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if record::run(file).is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let subject = Arc::new(Subject::from_environment());
-    let cases = cases_tini::all().into_iter().chain(cases_dumb_init::all()).chain(cases_new::all());
+    let cases = cases_tini::all()
+        .into_iter()
+        .chain(cases_dumb_init::all())
+        .chain(cases_new::all());
     let trials = cases.map(|case| case.trial(&subject)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -19,11 +19,19 @@ fn main() -> ExitCode {
 }
 
 fn measure(words: &[String]) -> Result<(), String> {
-    let mut effort = Effort { starts: 10_000, zombies: 10_000, idle: 60 };
+    let mut effort = Effort {
+        starts: 10_000,
+        zombies: 10_000,
+        idle: 60,
+    };
     let mut programs = Vec::new();
     let mut rest = words.iter().skip(1);
     while let Some(word) = rest.next() {
-        let mut value = || rest.next().and_then(|text| text.parse::<u32>().ok()).ok_or_else(|| format!("{word}: no number"));
+        let mut value = || {
+            rest.next()
+                .and_then(|text| text.parse::<u32>().ok())
+                .ok_or_else(|| format!("{word}: no number"))
+        };
         match word.as_str() {
             "--starts" => effort.starts = value()?,
             "--zombies" => effort.zombies = value()?,
@@ -32,7 +40,10 @@ fn measure(words: &[String]) -> Result<(), String> {
         }
     }
     for row in run(&programs, effort)? {
-        println!("{}", json!({"program": row.program, "what": row.what, "value": row.value, "unit": row.unit}));
+        println!(
+            "{}",
+            json!({"program": row.program, "what": row.what, "value": row.value, "unit": row.unit})
+        );
     }
     Ok(())
 }

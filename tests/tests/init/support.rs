@@ -50,7 +50,8 @@ impl Subject {
         let peer = program.as_deref().and_then(peer_kind);
         let program = program.unwrap_or_else(|| {
             fs::write(&ours, ocirun_init::PROGRAM).expect("the program is written");
-            fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).expect("the program is executable");
+            fs::set_permissions(&ours, fs::Permissions::from_mode(0o755))
+                .expect("the program is executable");
             ours
         });
         if peer.is_none() {
@@ -58,12 +59,17 @@ impl Subject {
                 symlink(&program, names.join(name)).expect("a name for the program");
             }
         }
-        Self { program, peer, names }
+        Self {
+            program,
+            peer,
+            names,
+        }
     }
 
     /// Whether a case of this kind can be run on the program.
     pub fn speaks(&self, kind: Kind) -> bool {
-        self.peer.is_none_or(|peer| kind == Kind::Any || kind == peer)
+        self.peer
+            .is_none_or(|peer| kind == Kind::Any || kind == peer)
     }
 
     /// The program by the name that makes it speak so.
@@ -87,7 +93,12 @@ impl Subject {
             line.push("--".into());
         }
         line.extend(words.iter().map(ToString::to_string));
-        Start { line, environment: Vec::new(), input: None, wrap: Vec::new() }
+        Start {
+            line,
+            environment: Vec::new(),
+            input: None,
+            wrap: Vec::new(),
+        }
     }
 }
 
@@ -131,13 +142,21 @@ impl Start {
 
     /// By another program, whose words stand before.
     pub fn by(mut self, words: &[&str]) -> Self {
-        self.wrap.splice(0..0, words.iter().map(ToString::to_string));
+        self.wrap
+            .splice(0..0, words.iter().map(ToString::to_string));
         self
     }
 
     /// As PID 1 of a private PID namespace with its own /proc; it dies with us.
-    pub fn as_pid_1(self) -> Running {
-        let mut start = self.by(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    pub fn in_namespace(self) -> Running {
+        let mut start = self.by(&[
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ]);
         start.wrap.append(&mut start.line);
         start.line = std::mem::take(&mut start.wrap);
         start.spawn(true)
@@ -153,13 +172,28 @@ impl Start {
 
     /// In a terminal of its own, fed with `input`; nothing else of it is seen.
     pub fn in_terminal(self, input: &[u8]) -> Running {
-        let quoted: Vec<String> = self.line.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
-        let line = ["script", "-qec", &quoted.join(" "), "/dev/null"].map(String::from).to_vec();
-        Self { line, input: Some(input.to_vec()), ..self }.spawn(false)
+        let quoted: Vec<String> = self
+            .line
+            .iter()
+            .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
+            .collect();
+        let line = ["script", "-qec", &quoted.join(" "), "/dev/null"]
+            .map(String::from)
+            .to_vec();
+        Self {
+            line,
+            input: Some(input.to_vec()),
+            ..self
+        }
+        .spawn(false)
     }
 
     fn spawn(self, in_namespace: bool) -> Running {
-        let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let input = if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         let mut child = Command::new(&self.line[0])
             .args(&self.line[1..])
             .envs(self.environment)
@@ -169,7 +203,11 @@ impl Start {
             .spawn()
             .expect("the program starts");
         let stdin = child.stdin.take();
-        let mut running = Running { child, in_namespace, stdin };
+        let mut running = Running {
+            child,
+            in_namespace,
+            stdin,
+        };
         if let Some(bytes) = self.input {
             running.write(&bytes);
         }
@@ -237,8 +275,19 @@ impl Running {
 
     /// Waits until the file has all these words: what the program in the init wrote there.
     pub fn await_file(&self, file: &Path, words: &str) -> Outcome {
-        until(|| fs::read_to_string(file).ok().filter(|text| text.contains(words)).map(drop))
-            .ok_or_else(|| format!("{} never said {words:?}: {:?}", file.display(), fs::read_to_string(file)))
+        until(|| {
+            fs::read_to_string(file)
+                .ok()
+                .filter(|text| text.contains(words))
+                .map(drop)
+        })
+        .ok_or_else(|| {
+            format!(
+                "{} never said {words:?}: {:?}",
+                file.display(),
+                fs::read_to_string(file)
+            )
+        })
     }
 
     /// Waits for the end, at most ten seconds.
@@ -249,18 +298,29 @@ impl Running {
         }
         let status = self.child.wait().map_err(|error| error.to_string())?;
         let mut texts = [String::new(), String::new()];
-        if let (Some(mut out), Some(mut err)) = (self.child.stdout.take(), self.child.stderr.take()) {
+        if let (Some(mut out), Some(mut err)) = (self.child.stdout.take(), self.child.stderr.take())
+        {
             // Whoever outlives the init may hold the pipes open: what is there is taken, no end is waited for.
             texts = [drain(&mut out), drain(&mut err)];
         }
         let [out, err] = texts;
-        Ok(Ended { code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), out, err })
+        Ok(Ended {
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            out,
+            err,
+        })
     }
 
     /// Waits for the end and compares the exit code.
     pub fn ends_with(self, code: i32) -> Result<Ended, String> {
         let ended = self.end()?;
-        same(ended.code, code, &format!("exit code; stderr {:?}", ended.err))?;
+        same(
+            ended.code,
+            code,
+            &format!("exit code; stderr {:?}", ended.err),
+        )?;
         Ok(ended)
     }
 }
@@ -295,20 +355,26 @@ pub fn send(pid: i32, number: i32) {
     if let Ok(signal) = Signal::try_from(number) {
         let _ = kill(Pid::from_raw(pid), signal);
     } else {
-        let _ = Command::new("/bin/kill").args([format!("-{number}"), pid.to_string()]).status();
+        let _ = Command::new("/bin/kill")
+            .args([format!("-{number}"), pid.to_string()])
+            .status();
     }
 }
 
 /// The children of a process.
 pub fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    text.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// A line of /proc/PID/status.
 pub fn status(pid: i32, key: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.unwrap_or("").trim().to_owned()
 }
 
@@ -326,7 +392,11 @@ pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 
 /// Two values that must be the same.
 pub fn same<T: PartialEq + std::fmt::Debug>(is: T, wanted: T, what: &str) -> Outcome {
-    if is == wanted { Ok(()) } else { Err(format!("{what}: {is:?}, not {wanted:?}")) }
+    if is == wanted {
+        Ok(())
+    } else {
+        Err(format!("{what}: {is:?}, not {wanted:?}"))
+    }
 }
 
 /// Something that must hold.
@@ -344,9 +414,11 @@ impl Scratch {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ocirun-init-case.{}.{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("ocirun-init-case.{}.{number}", std::process::id()));
         fs::create_dir(&path).expect("a fresh directory");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("a directory for everybody");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))
+            .expect("a directory for everybody");
         Self(path)
     }
 

@@ -117,7 +117,11 @@ impl Options {
             verbosity: 1,
             warn_on_reap: false,
             target: if dumb { Target::Group } else { Target::Child },
-            isolation: if dumb { Isolation::Session } else { Isolation::Group },
+            isolation: if dumb {
+                Isolation::Session
+            } else {
+                Isolation::Group
+            },
             expected: [0; 4],
             rewrite,
             stop_tree_ms: None,
@@ -129,7 +133,9 @@ impl Options {
 
     /// Whether this exit code counts as success.
     pub fn expects(&self, code: u8) -> bool {
-        self.expected.get(usize::from(code / 64)).is_some_and(|word| word >> (code % 64) & 1 == 1)
+        self.expected
+            .get(usize::from(code / 64))
+            .is_some_and(|word| word >> (code % 64) & 1 == 1)
     }
 
     /// Whether somebody wants to hear of every reaped process, so that the kernel may not reap for us.
@@ -144,7 +150,9 @@ impl Options {
     }
 
     fn expect(&mut self, value: &[u8]) -> bool {
-        let Some(code) = number(value).and_then(|n| u8::try_from(n).ok()) else { return false };
+        let Some(code) = number(value).and_then(|n| u8::try_from(n).ok()) else {
+            return false;
+        };
         if let Some(word) = self.expected.get_mut(usize::from(code / 64)) {
             *word |= 1 << (code % 64);
         }
@@ -153,10 +161,17 @@ impl Options {
 
     fn rewrite(&mut self, value: &[u8]) -> bool {
         let mut parts = value.splitn(2, |byte| *byte == b':');
-        let from = parts.next().and_then(number).filter(|n| (1..=31).contains(n));
+        let from = parts
+            .next()
+            .and_then(number)
+            .filter(|n| (1..=31).contains(n));
         let to = parts.next().and_then(number).filter(|n| *n <= 31);
-        let (Some(from), Some(to)) = (from, to) else { return false };
-        let place = usize::try_from(from).ok().and_then(|from| self.rewrite.get_mut(from));
+        let (Some(from), Some(to)) = (from, to) else {
+            return false;
+        };
+        let place = usize::try_from(from)
+            .ok()
+            .and_then(|from| self.rewrite.get_mut(from));
         if let (Some(place), Ok(to)) = (place, u8::try_from(to)) {
             *place = to;
         }
@@ -184,14 +199,19 @@ fn number(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > 6 {
         return None;
     }
-    text.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    text.iter().try_fold(0, |sum, byte| {
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + u32::from(byte - b'0'))
+    })
 }
 
 /// Seconds, with up to three decimal places.
 fn milliseconds(text: &[u8]) -> Option<u64> {
     let mut parts = text.splitn(2, |byte| *byte == b'.');
     let whole = u64::from(parts.next().and_then(number)?) * 1000;
-    let Some(places) = parts.next() else { return Some(whole) };
+    let Some(places) = parts.next() else {
+        return Some(whole);
+    };
     let scale = match places.len() {
         1 => 100,
         2 => 10,
@@ -240,7 +260,9 @@ fn long(options: &mut Options, name: &[u8]) -> Step {
         (Personality::Own | Personality::DumbInit, b"help") => return Step::Stop(Command::Help),
         (Personality::DumbInit, b"single-child") => options.single_child(),
         (Personality::DumbInit, b"verbose") => options.verbosity = 3,
-        (Personality::DumbInit | Personality::Catatonit, b"version") => return Step::Stop(Command::Version),
+        (Personality::DumbInit | Personality::Catatonit, b"version") => {
+            return Step::Stop(Command::Version);
+        }
         _ => return Step::Unknown,
     }
     Step::Done
@@ -262,9 +284,13 @@ pub fn parse(words: &impl Words) -> Result<Command, Refusal> {
             break;
         }
         if let Some(name) = word.strip_prefix(b"--") {
-            let cut = name.iter().position(|byte| *byte == b'=').map_or(name.len(), |place| place + 1);
+            let cut = name
+                .iter()
+                .position(|byte| *byte == b'=')
+                .map_or(name.len(), |place| place + 1);
             let step = long(&mut options, name.get(..cut).unwrap_or(name));
-            let value = (cut < name.len() || word.ends_with(b"=")).then(|| name.get(cut..).unwrap_or(b""));
+            let value =
+                (cut < name.len() || word.ends_with(b"=")).then(|| name.get(cut..).unwrap_or(b""));
             if let Some(command) = take(&mut options, step, word, value, words, &mut at)? {
                 return Ok(command);
             }
@@ -336,7 +362,11 @@ fn take(
                 *at += 1;
                 words.word(*at - 1)
             });
-            if set(options, value) { Ok(None) } else { Err(Refusal::BadValue(word, value)) }
+            if set(options, value) {
+                Ok(None)
+            } else {
+                Err(Refusal::BadValue(word, value))
+            }
         }
     }
 }
@@ -354,13 +384,17 @@ const VARIABLES: [&[u8]; 6] = [
 /// Applies `NAME=value` if it is one of ours, and says whether it was.
 pub fn apply_variable(options: &mut Options, variable: &'static [u8]) -> bool {
     use Personality::{Catatonit, DumbInit, Own, Tini};
-    let Some(name) = VARIABLES.iter().find(|name| variable.starts_with(name)) else { return false };
+    let Some(name) = VARIABLES.iter().find(|name| variable.starts_with(name)) else {
+        return false;
+    };
     let value = variable.get(name.len()..).unwrap_or(b"");
     match (options.personality, *name) {
         (Own | Tini, b"TINI_SUBREAPER=") => options.subreaper = true,
         (Own | Tini, b"TINI_KILL_PROCESS_GROUP=") => options.target = Target::Group,
         (Own | Tini, b"TINI_VERBOSITY=") => {
-            options.verbosity = number(value).and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
+            options.verbosity = number(value)
+                .and_then(|n| i32::try_from(n).ok())
+                .unwrap_or(0);
         }
         (DumbInit, b"DUMB_INIT_DEBUG=") if value == b"1" => options.verbosity = 3,
         (DumbInit, b"DUMB_INIT_SETSID=") if value == b"0" => options.single_child(),
@@ -372,8 +406,12 @@ pub fn apply_variable(options: &mut Options, variable: &'static [u8]) -> bool {
 
 /// The mask that a launcher wants the child to have, from `OCIRUN_INIT_MASK=` and sixteen hexadecimal digits.
 pub fn launcher_mask(variable: &[u8]) -> Option<u64> {
-    let digits = variable.strip_prefix(b"OCIRUN_INIT_MASK=").filter(|digits| digits.len() == 16)?;
-    digits.iter().try_fold(0u64, |sum, byte| Some(sum << 4 | u64::from(char::from(*byte).to_digit(16)?)))
+    let digits = variable
+        .strip_prefix(b"OCIRUN_INIT_MASK=")
+        .filter(|digits| digits.len() == 16)?;
+    digits.iter().try_fold(0u64, |sum, byte| {
+        Some(sum << 4 | u64::from(char::from(*byte).to_digit(16)?))
+    })
 }
 
 #[cfg(test)]

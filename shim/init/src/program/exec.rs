@@ -36,7 +36,9 @@ pub fn terminal(options: &Options) -> Terminal {
                 // The kernel tells a session that lost its terminal by HUP and CONT, in the name of its leader: those
                 // are not the child's. One that somebody sent before has swallowed the kernel's, and goes back.
                 for signal in [signals::HUP, signals::CONT] {
-                    if sys::take_pending(Signals(1 << (signal - 1))).is_some_and(|sender| sender != sys::pid()) {
+                    if sys::take_pending(Signals(1 << (signal - 1)))
+                        .is_some_and(|sender| sender != sys::pid())
+                    {
                         let _ = sys::kill(sys::pid(), signal);
                     }
                 }
@@ -69,7 +71,10 @@ pub fn child(
         }
         Terminal::None => {}
     }
-    let pid = Line::new().text(b"LISTEN_PID=").number(sys::pid()).text(b"\0");
+    let pid = Line::new()
+        .text(b"LISTEN_PID=")
+        .number(sys::pid())
+        .text(b"\0");
     give_listen_pid(environment, pid.as_bytes());
     sys::set_action(signals::CHLD, inherited.child_action);
     let program = options.program.unwrap_or(0);
@@ -82,7 +87,9 @@ pub fn child(
 /// Socket activation names the process that the sockets are for: us before, the child now.
 fn give_listen_pid(environment: &mut Strings, ours: &[u8]) {
     for at in 0..environment.len() {
-        let Some(value) = environment.get(at).strip_prefix(b"LISTEN_PID=") else { continue };
+        let Some(value) = environment.get(at).strip_prefix(b"LISTEN_PID=") else {
+            continue;
+        };
         let parent = Line::new().number(sys::parent());
         if value == parent.as_bytes() {
             environment.set(at, ours);
@@ -93,13 +100,23 @@ fn give_listen_pid(environment: &mut Strings, ours: &[u8]) {
 fn report(personality: Personality, program: &[u8], errno: Errno) {
     let line = match personality {
         Personality::DumbInit => Line::new().text(b"[dumb-init] ").text(program).text(b": "),
-        Personality::Catatonit => {
-            Line::new().text(b"ERROR (catatonit:").number(sys::pid()).text(b"): failed to exec pid1: ")
-        }
-        _ => Line::new().text(b"[FATAL tini (").number(sys::pid()).text(b")] exec ").text(program).text(b" failed: "),
+        Personality::Catatonit => Line::new()
+            .text(b"ERROR (catatonit:")
+            .number(sys::pid())
+            .text(b"): failed to exec pid1: "),
+        _ => Line::new()
+            .text(b"[FATAL tini (")
+            .number(sys::pid())
+            .text(b")] exec ")
+            .text(program)
+            .text(b" failed: "),
     };
     let words = text::errno(errno);
-    let line = if words.is_empty() { line.text(b"errno ").number(errno.0) } else { line.text(words) };
+    let line = if words.is_empty() {
+        line.text(b"errno ").number(errno.0)
+    } else {
+        line.text(words)
+    };
     line.send(Fd::STDERR);
 }
 
@@ -112,7 +129,9 @@ fn search(arguments: &mut Strings, program: usize, environment: &Strings) -> Err
     if name.contains(&b'/') {
         return attempt(b"", arguments, program, environment);
     }
-    let path = (0..environment.len()).find_map(|at| environment.get(at).strip_prefix(b"PATH=")).unwrap_or(b"/bin:/usr/bin");
+    let path = (0..environment.len())
+        .find_map(|at| environment.get(at).strip_prefix(b"PATH="))
+        .unwrap_or(b"/bin:/usr/bin");
     let mut result = Errno::ENOENT;
     for directory in path.split(|byte| *byte == b':') {
         match attempt(directory, arguments, program, environment) {
@@ -125,14 +144,24 @@ fn search(arguments: &mut Strings, program: usize, environment: &Strings) -> Err
 }
 
 /// Executes `directory/name`; a file without a known format goes to the shell, as POSIX has it.
-fn attempt(directory: &[u8], arguments: &mut Strings, program: usize, environment: &Strings) -> Errno {
+fn attempt(
+    directory: &[u8],
+    arguments: &mut Strings,
+    program: usize,
+    environment: &Strings,
+) -> Errno {
     const NAME_TOO_LONG: Errno = Errno(36);
     let name = arguments.get(program);
     let mut buffer = [0; 4096];
     let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
     let length = directory.len() + slash.len() + name.len();
-    let Some(path) = buffer.get_mut(..=length) else { return NAME_TOO_LONG };
-    for (to, from) in path.iter_mut().zip(directory.iter().chain(slash).chain(name)) {
+    let Some(path) = buffer.get_mut(..=length) else {
+        return NAME_TOO_LONG;
+    };
+    for (to, from) in path
+        .iter_mut()
+        .zip(directory.iter().chain(slash).chain(name))
+    {
         *to = *from;
     }
     let errno = sys::execute(path, arguments, program, environment);

@@ -23,18 +23,44 @@ pub fn apply() {
 
 /// A foreign architecture is an attack; an unlisted call is refused, not deadly, lest a mistake of ours end a container.
 fn program() -> [Instruction; CALLS + 6] {
-    let returns = |k| Instruction { code: RETURN, yes: 0, no: 0, k };
-    let load = |k| Instruction { code: LOAD, yes: 0, no: 0, k };
-    let mut program = [Instruction::default(); CALLS + 6];
-    let calls = CALLS_AFTER_START.iter().enumerate().map(|(index, number)| Instruction {
-        code: JUMP_EQUAL,
-        yes: u8::try_from(CALLS - index).unwrap_or(0),
+    let returns = |k| Instruction {
+        code: RETURN,
+        yes: 0,
         no: 0,
-        k: u32::try_from(*number).unwrap_or(u32::MAX),
-    });
-    let head = [load(4), Instruction { code: JUMP_EQUAL, yes: 1, no: 0, k: AUDIT_ARCH }, returns(KILL_PROCESS), load(0)];
+        k,
+    };
+    let load = |k| Instruction {
+        code: LOAD,
+        yes: 0,
+        no: 0,
+        k,
+    };
+    let mut program = [Instruction::default(); CALLS + 6];
+    let calls = CALLS_AFTER_START
+        .iter()
+        .enumerate()
+        .map(|(index, number)| Instruction {
+            code: JUMP_EQUAL,
+            yes: u8::try_from(CALLS - index).unwrap_or(0),
+            no: 0,
+            k: u32::try_from(*number).unwrap_or(u32::MAX),
+        });
+    let head = [
+        load(4),
+        Instruction {
+            code: JUMP_EQUAL,
+            yes: 1,
+            no: 0,
+            k: AUDIT_ARCH,
+        },
+        returns(KILL_PROCESS),
+        load(0),
+    ];
     let tail = [returns(REFUSE_EPERM), returns(ALLOW)];
-    for (to, from) in program.iter_mut().zip(head.into_iter().chain(calls).chain(tail)) {
+    for (to, from) in program
+        .iter_mut()
+        .zip(head.into_iter().chain(calls).chain(tail))
+    {
         *to = from;
     }
     program
@@ -42,7 +68,10 @@ fn program() -> [Instruction; CALLS + 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALLOW, AUDIT_ARCH, CALLS_AFTER_START, Instruction, JUMP_EQUAL, KILL_PROCESS, LOAD, REFUSE_EPERM, program};
+    use super::{
+        ALLOW, AUDIT_ARCH, CALLS_AFTER_START, Instruction, JUMP_EQUAL, KILL_PROCESS, LOAD,
+        REFUSE_EPERM, program,
+    };
 
     /// Runs the filter on one call, as the kernel would.
     fn verdict(arch: u32, number: u32) -> u32 {
@@ -61,9 +90,16 @@ mod tests {
 
     #[test]
     fn only_the_listed_calls_pass() {
-        let listed: Vec<u32> = CALLS_AFTER_START.iter().map(|n| u32::try_from(*n).unwrap()).collect();
+        let listed: Vec<u32> = CALLS_AFTER_START
+            .iter()
+            .map(|n| u32::try_from(*n).unwrap())
+            .collect();
         for number in 0..500 {
-            let wanted = if listed.contains(&number) { ALLOW } else { REFUSE_EPERM };
+            let wanted = if listed.contains(&number) {
+                ALLOW
+            } else {
+                REFUSE_EPERM
+            };
             assert_eq!(verdict(AUDIT_ARCH, number), wanted, "call {number}");
             assert_eq!(verdict(0x4000_0003, number), KILL_PROCESS);
         }

@@ -12,7 +12,10 @@ pub struct Line {
 impl Line {
     /// An empty line.
     pub const fn new() -> Self {
-        Self { bytes: [0; 512], len: 0 }
+        Self {
+            bytes: [0; 512],
+            len: 0,
+        }
     }
 
     /// Appends text.
@@ -60,7 +63,13 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal() {
-        for (value, text) in [(0, "0"), (7, "7"), (-1, "-1"), (i32::MAX, "2147483647"), (i32::MIN, "-2147483648")] {
+        for (value, text) in [
+            (0, "0"),
+            (7, "7"),
+            (-1, "-1"),
+            (i32::MAX, "2147483647"),
+            (i32::MIN, "-2147483648"),
+        ] {
             assert_eq!(Line::new().number(value).as_bytes(), text.as_bytes());
         }
     }

@@ -40,7 +40,9 @@ pub fn round(mut each: impl FnMut(i32, i32)) -> Left {
 pub fn kernel_keeps_statuses() -> bool {
     match sys::fork() {
         Ok(Fork::Child) => sys::exit(0),
-        Ok(Fork::Parent { pid, pidfd }) => sys::reap_this(pid).is_ok() && sys::exit_status(pidfd).is_some(),
+        Ok(Fork::Parent { pid, pidfd }) => {
+            sys::reap_this(pid).is_ok() && sys::exit_status(pidfd).is_some()
+        }
         Err(_) => false,
     }
 }
@@ -77,7 +79,11 @@ pub fn status_from_kernel(pidfd: Fd) -> i32 {
 /// The exit code that stands for a wait status: the code itself, or 128 and the signal.
 pub fn exit_code(status: i32) -> u8 {
     let [low, high, ..] = status.to_le_bytes();
-    if low & 0x7F == 0 { high } else { 128 + (low & 0x7F) }
+    if low & 0x7F == 0 {
+        high
+    } else {
+        128 + (low & 0x7F)
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +92,15 @@ mod tests {
 
     #[test]
     fn codes_and_signals() {
-        for (status, code) in [(0, 0), (0x100, 1), (0xFF00, 255), (15, 143), (9, 137), (0x8B, 139), (64, 192)] {
+        for (status, code) in [
+            (0, 0),
+            (0x100, 1),
+            (0xFF00, 255),
+            (15, 143),
+            (9, 137),
+            (0x8B, 139),
+            (64, 192),
+        ] {
             assert_eq!(exit_code(status), code);
         }
     }

@@ -45,7 +45,13 @@ mod tests {
 
     #[test]
     fn names_and_numbers_agree() {
-        for (number, text) in [(1, "SIGHUP"), (9, "SIGKILL"), (15, "SIGTERM"), (17, "SIGCHLD"), (31, "SIGSYS")] {
+        for (number, text) in [
+            (1, "SIGHUP"),
+            (9, "SIGKILL"),
+            (15, "SIGTERM"),
+            (17, "SIGCHLD"),
+            (31, "SIGSYS"),
+        ] {
             assert_eq!(by_name(text.as_bytes()), Some(number));
             assert_eq!(name(number), &text.as_bytes()[3..]);
         }

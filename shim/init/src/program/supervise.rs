@@ -24,7 +24,12 @@ pub fn main(arguments: Strings, environment: Strings, mask: Signals) -> ! {
     sys::exit(0)
 }
 
-fn run(mut options: Options, mut arguments: Strings, mut environment: Strings, mut mask: Signals) -> ! {
+fn run(
+    mut options: Options,
+    mut arguments: Strings,
+    mut environment: Strings,
+    mut mask: Signals,
+) -> ! {
     let mut at = 0;
     while at < environment.len() {
         if let Some(wanted) = command::launcher_mask(environment.get(at)) {
@@ -38,13 +43,22 @@ fn run(mut options: Options, mut arguments: Strings, mut environment: Strings, m
     }
     prepare(&options);
     // The child's end must be waitable even if whoever started us ignores SIGCHLD.
-    let inherited = Inherited { mask, child_action: sys::set_action(signals::CHLD, Action::DEFAULT) };
+    let inherited = Inherited {
+        mask,
+        child_action: sys::set_action(signals::CHLD, Action::DEFAULT),
+    };
     let (pid, pidfd) = if options.pause {
         (0, Fd::NONE)
     } else {
         let terminal = exec::terminal(&options);
         match sys::fork() {
-            Ok(Fork::Child) => exec::child(&options, &inherited, terminal, &mut arguments, &mut environment),
+            Ok(Fork::Child) => exec::child(
+                &options,
+                &inherited,
+                terminal,
+                &mut arguments,
+                &mut environment,
+            ),
             Ok(Fork::Parent { pid, pidfd }) => {
                 say(&options, 2, b"Spawned child process with pid ", pid);
                 (pid, pidfd)
@@ -65,14 +79,28 @@ fn run(mut options: Options, mut arguments: Strings, mut environment: Strings, m
     };
     sys::leave_directory();
     lockdown::apply();
-    Init { options, pid, pidfd, signals, reaper, phase: Phase::Running, ended: None }.run()
+    Init {
+        options,
+        pid,
+        pidfd,
+        signals,
+        reaper,
+        phase: Phase::Running,
+        ended: None,
+    }
+    .run()
 }
 
 /// What must be set before the child exists.
 fn prepare(options: &Options) {
     let parent = sys::parent();
     if options.subreaper && sys::prctl(Prctl::Subreaper).is_ok() {
-        say(options, 4, b"Registered as child subreaper in process ", sys::pid());
+        say(
+            options,
+            4,
+            b"Registered as child subreaper in process ",
+            sys::pid(),
+        );
     }
     if options.parent_death != 0 {
         let _ = sys::prctl(Prctl::ParentDeath(options.parent_death));
@@ -89,7 +117,9 @@ fn prepare(options: &Options) {
                 line.text(b")] Not PID 1 and no child subreaper (-s or TINI_SUBREAPER): zombies go to another process.")
                     .send(Fd::STDERR);
             }
-            Personality::Pause => sys::write(Fd::STDERR, b"Warning: pause should be the first process\n"),
+            Personality::Pause => {
+                sys::write(Fd::STDERR, b"Warning: pause should be the first process\n")
+            }
             Personality::DumbInit | Personality::Catatonit => {}
         }
     }
@@ -97,7 +127,11 @@ fn prepare(options: &Options) {
 
 /// Without a child or a way to hear signals there is nothing to supervise.
 fn give_up(call: &[u8], errno: Errno) -> ! {
-    let line = Line::new().text(b"[FATAL tini (").number(sys::pid()).text(b")] ").text(call);
+    let line = Line::new()
+        .text(b"[FATAL tini (")
+        .number(sys::pid())
+        .text(b")] ")
+        .text(call);
     line.text(b": errno ").number(errno.0).send(Fd::STDERR);
     sys::exit(1)
 }
@@ -117,7 +151,12 @@ fn say(options: &Options, level: i32, words: &[u8], number: i32) {
                 3 => b"DEBUG",
                 _ => b"TRACE",
             };
-            Line::new().text(b"[").text(level).text(b" tini (").number(sys::pid()).text(b")] ")
+            Line::new()
+                .text(b"[")
+                .text(level)
+                .text(b" tini (")
+                .number(sys::pid())
+                .text(b")] ")
         }
     };
     line.text(words).number(number).send(Fd::STDERR);
@@ -165,7 +204,11 @@ impl Init {
             self.child_is_gone(left);
         }
         loop {
-            let watched = if self.ended.is_none() { self.pidfd } else { Fd::NONE };
+            let watched = if self.ended.is_none() {
+                self.pidfd
+            } else {
+                Fd::NONE
+            };
             let ready = sys::poll(self.signals, watched, self.timeout());
             self.due();
             if ready.second && self.reaper == Reaper::Kernel {
@@ -175,7 +218,12 @@ impl Init {
             if ready.first {
                 while let Some(signal) = sys::next_signal(self.signals) {
                     if signal.signal == signals::CHLD && signal.code > 0 {
-                        say(&self.options, 3, b"Received SIGCHLD, signal ", signal.signal);
+                        say(
+                            &self.options,
+                            3,
+                            b"Received SIGCHLD, signal ",
+                            signal.signal,
+                        );
                         reap = true;
                     } else {
                         self.received(signal);
@@ -183,7 +231,11 @@ impl Init {
                 }
             }
             let stopping = matches!(self.phase, Phase::Stopping { .. });
-            let left = if reap || stopping { self.reap() } else { Left::Some };
+            let left = if reap || stopping {
+                self.reap()
+            } else {
+                Left::Some
+            };
             if self.ended.is_some() {
                 self.child_is_gone(left);
             } else if stopping && self.options.pause && self.nobody_is_left(left) {
@@ -197,7 +249,9 @@ impl Init {
         match self.phase {
             Phase::Running => None,
             Phase::Draining { until, .. } => Some(until.saturating_sub(now)),
-            Phase::Stopping { until } => Some(until.map_or(LOOK_MS, |until| until.saturating_sub(now).min(LOOK_MS))),
+            Phase::Stopping { until } => {
+                Some(until.map_or(LOOK_MS, |until| until.saturating_sub(now).min(LOOK_MS)))
+            }
         }
     }
 
@@ -240,7 +294,16 @@ impl Init {
         } else {
             b"Main child exited with signal "
         };
-        say(&self.options, 2, words, if status & 0x7F == 0 { status >> 8 } else { status & 0x7F });
+        say(
+            &self.options,
+            2,
+            words,
+            if status & 0x7F == 0 {
+                status >> 8
+            } else {
+                status & 0x7F
+            },
+        );
     }
 
     /// The child has ended: exit with its code, after everybody else if an orderly stop was asked for.
@@ -279,7 +342,10 @@ impl Init {
             _ if signal.signal == 0 => {}
             Phase::Running if stops && self.options.drain_ms > 0 => {
                 let until = sys::now_ms() + self.options.drain_ms;
-                self.phase = Phase::Draining { until, held: signal };
+                self.phase = Phase::Draining {
+                    until,
+                    held: signal,
+                };
             }
             Phase::Draining { .. } if stops => {
                 self.phase = Phase::Running;
@@ -299,7 +365,9 @@ impl Init {
             self.begin_stop(signal.signal);
         } else if self.options.pause {
             if [signals::TERM, signals::INT].contains(&signal.signal) && !stopping {
-                let line = Line::new().text(b"Shutting down, got signal: SIG").text(signals::name(signal.signal));
+                let line = Line::new()
+                    .text(b"Shutting down, got signal: SIG")
+                    .text(signals::name(signal.signal));
                 line.send(Fd::STDERR);
                 sys::exit(0);
             }
@@ -310,7 +378,11 @@ impl Init {
 
     /// Forwards one signal. What cannot be delivered is reported, and never a reason to end.
     fn forward(&self, signal: &Received) {
-        let scope = if self.options.target == Target::Group { Scope::Group } else { Scope::Process };
+        let scope = if self.options.target == Target::Group {
+            Scope::Group
+        } else {
+            Scope::Process
+        };
         let mut result = sys::send(self.pidfd, scope, signal);
         // A full queue of pending signals empties as the child takes them; signals that wait in ours are not lost.
         for _ in 0..100 {
@@ -328,21 +400,31 @@ impl Init {
         match result {
             Ok(()) => say(&self.options, 3, b"Passed signal ", signal.signal),
             Err(errno) => {
-                let line = Line::new().text(b"forwarding signal ").number(signal.signal).text(b": errno ");
+                let line = Line::new()
+                    .text(b"forwarding signal ")
+                    .number(signal.signal)
+                    .text(b": errno ");
                 say(&self.options, 1, line.as_bytes(), errno.0);
             }
         }
     }
 
     fn signal_group(&self, signal: i32) {
-        say(&self.options, 3, b"Forwarded to the session signal ", signal);
+        say(
+            &self.options,
+            3,
+            b"Forwarded to the session signal ",
+            signal,
+        );
         let _ = sys::kill(-self.pid, signal);
     }
 
     fn begin_stop(&mut self, signal: i32) {
         let wait = self.options.stop_tree_ms.unwrap_or(0);
         reap::take_over(&mut self.reaper);
-        self.phase = Phase::Stopping { until: Some(sys::now_ms() + wait) };
+        self.phase = Phase::Stopping {
+            until: Some(sys::now_ms() + wait),
+        };
         self.everybody(signal);
         // A stopped process acts on nothing but KILL until it goes on.
         self.everybody(signals::CONT);

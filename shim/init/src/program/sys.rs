@@ -3,6 +3,10 @@
 //! The only file of the program with `unsafe` besides the entry in `start.rs`. Every function is one call with plain
 //! arguments; a negative result is `Err(errno)`. Calls that cannot fail in a way that matters return nothing.
 //! Kernel: pidfd_send_signal 5.1, CLONE_PIDFD 5.2, close_range 5.9, PIDFD_GET_INFO's exit status 6.15.
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "each block walks one array of the kernel's, under one reason"
+)]
 
 use core::arch::asm;
 
@@ -190,12 +194,19 @@ fn fd(value: Fd) -> usize {
 }
 
 /// A negative number as the register holds it.
-#[expect(clippy::cast_sign_loss, reason = "system call arguments are the two's complement of the number")]
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "system call arguments are the two's complement of the number"
+)]
 fn signed(value: i32) -> usize {
     value as isize as usize
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "descriptors and pids fit in 31 bits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "descriptors and pids fit in 31 bits"
+)]
 fn small(value: usize) -> i32 {
     value as i32
 }
@@ -209,7 +220,10 @@ pub fn exit(code: u8) -> ! {
 
 /// write(2), whatever comes of it: a message that cannot be written must not end PID 1.
 pub fn write(to: Fd, bytes: &[u8]) {
-    let _ = call(nr::WRITE, &[fd(to), bytes.as_ptr().expose_provenance(), bytes.len()]);
+    let _ = call(
+        nr::WRITE,
+        &[fd(to), bytes.as_ptr().expose_provenance(), bytes.len()],
+    );
 }
 
 /// A set of signals, bit `n - 1` for signal `n`, as the kernel has it.
@@ -224,7 +238,10 @@ impl Signals {
 /// Sets the calling process's signal mask and returns the one before.
 pub fn set_mask(mask: Signals) -> Signals {
     let mut before = 0u64;
-    let _ = call(nr::RT_SIGPROCMASK, &[2, addr(&mask.0), addr_mut(&mut before), 8]);
+    let _ = call(
+        nr::RT_SIGPROCMASK,
+        &[2, addr(&mask.0), addr_mut(&mut before), 8],
+    );
     Signals(before)
 }
 
@@ -243,7 +260,10 @@ impl Action {
 /// Sets the disposition of `signal` and returns the one before.
 pub fn set_action(signal: i32, action: Action) -> Action {
     let mut before = Action::DEFAULT;
-    let _ = call(nr::RT_SIGACTION, &[signed(signal), addr(&action), addr_mut(&mut before), 8]);
+    let _ = call(
+        nr::RT_SIGACTION,
+        &[signed(signal), addr(&action), addr_mut(&mut before), 8],
+    );
     before
 }
 
@@ -265,7 +285,11 @@ pub struct Received {
 /// A descriptor from which the signals of `set` are read.
 pub fn signal_fd(set: Signals) -> Result<Fd, Errno> {
     const CLOEXEC_NONBLOCK: usize = 0o2_004_000;
-    call(nr::SIGNALFD4, &[signed(-1), addr(&set.0), 8, CLOEXEC_NONBLOCK]).map(|n| Fd(small(n)))
+    call(
+        nr::SIGNALFD4,
+        &[signed(-1), addr(&set.0), 8, CLOEXEC_NONBLOCK],
+    )
+    .map(|n| Fd(small(n)))
 }
 
 /// The next pending signal of a signal descriptor, if there is one.
@@ -291,7 +315,11 @@ pub fn next_signal(from: Fd) -> Option<Received> {
 pub fn take_pending(set: Signals) -> Option<i32> {
     let mut info = [0u64; 16];
     let now = [0u64; 2];
-    call(nr::RT_SIGTIMEDWAIT, &[addr(&set.0), addr_mut(&mut info), addr(&now), 8]).ok()?;
+    call(
+        nr::RT_SIGTIMEDWAIT,
+        &[addr(&set.0), addr_mut(&mut info), addr(&now), 8],
+    )
+    .ok()?;
     Some(small(usize::try_from(info[2] & 0xFFFF_FFFF).ok()?))
 }
 
@@ -313,12 +341,19 @@ pub fn poll(first: Fd, second: Fd, timeout_ms: Option<u64>) -> Ready {
         revents: u16,
     }
     const READABLE: u16 = 1;
-    let mut set = [first, second].map(|f| PollFd { fd: f.0, events: READABLE, revents: 0 });
+    let mut set = [first, second].map(|f| PollFd {
+        fd: f.0,
+        events: READABLE,
+        revents: 0,
+    });
     // The kernel writes the rest of the time back.
     let mut time = timeout_ms.map(|ms| [ms / 1000, ms % 1000 * 1_000_000]);
     let limit = time.as_mut().map_or(0, addr_mut);
     let _ = call(nr::PPOLL, &[addr_mut(&mut set), 2, limit, 0, 8]);
-    Ready { first: set[0].revents != 0, second: set[1].revents != 0 }
+    Ready {
+        first: set[0].revents != 0,
+        second: set[1].revents != 0,
+    }
 }
 
 /// Milliseconds of the monotonic clock.
@@ -370,7 +405,11 @@ pub fn send(to: Fd, scope: Scope, what: &Received) -> Result<(), Errno> {
     info[7] = u32::try_from(what.value >> 32).unwrap_or(0);
     let with = if what.code == QUEUED { addr(&info) } else { 0 };
     let flags = if scope == Scope::Group { 4 } else { 0 };
-    call(PIDFD_SEND_SIGNAL, &[fd(to), signed(what.signal), with, flags]).map(drop)
+    call(
+        PIDFD_SEND_SIGNAL,
+        &[fd(to), signed(what.signal), with, flags],
+    )
+    .map(drop)
 }
 
 /// The wait status of an ended and reaped process by PIDFD_GET_INFO; none before it is reaped, or before Linux 6.15.
@@ -416,9 +455,15 @@ pub fn fork() -> Result<Fork, Errno> {
     const CLONE_PIDFD: usize = 0x1000;
     const CLONE_VFORK: usize = 0x4000;
     let mut pidfd = 0i32;
-    match call(nr::CLONE, &[CLONE_PIDFD | CLONE_VFORK | 17, 0, addr_mut(&mut pidfd)])? {
+    match call(
+        nr::CLONE,
+        &[CLONE_PIDFD | CLONE_VFORK | 17, 0, addr_mut(&mut pidfd)],
+    )? {
         0 => Ok(Fork::Child),
-        n => Ok(Fork::Parent { pid: small(n), pidfd: Fd(pidfd) }),
+        n => Ok(Fork::Parent {
+            pid: small(n),
+            pidfd: Fd(pidfd),
+        }),
     }
 }
 
@@ -429,7 +474,12 @@ pub fn execute(path: &[u8], arguments: &Strings, from: usize, environment: &Stri
     }
     let argv = arguments.base.wrapping_add(from).expose_provenance();
     let path = path.as_ptr().expose_provenance();
-    call(nr::EXECVE, &[path, argv, environment.base.expose_provenance()]).err().unwrap_or(Errno::ENOENT)
+    call(
+        nr::EXECVE,
+        &[path, argv, environment.base.expose_provenance()],
+    )
+    .err()
+    .unwrap_or(Errno::ENOENT)
 }
 
 /// setpgid(0, 0).
@@ -484,7 +534,9 @@ pub fn leave_directory() {
 pub fn keep_only(first: Fd, second: Fd) -> (Fd, Fd) {
     const CLOEXEC: usize = 0o2_000_000;
     // By way of two high numbers, so that neither overwrites the other.
-    let park = |from: Fd, at: usize| call(nr::DUP3, &[fd(from), at, CLOEXEC]).map_or(from, |n| Fd(small(n)));
+    let park = |from: Fd, at: usize| {
+        call(nr::DUP3, &[fd(from), at, CLOEXEC]).map_or(from, |n| Fd(small(n)))
+    };
     let (first, second) = (park(first, 40), park(second, 41));
     let (first, second) = (park(first, 3), park(second, 4));
     let _ = call(CLOSE_RANGE, &[5, 0xFFFF_FFFF, 0]);
@@ -527,7 +579,10 @@ pub fn keep_capabilities(mask: u32) {
     let mut sets = [0u32; 6];
     if call(nr::CAPGET, &[addr(&VERSION_3), addr_mut(&mut sets)]).is_ok() {
         let kept = sets[1] & mask;
-        let _ = call(nr::CAPSET, &[addr(&VERSION_3), addr(&[kept, kept, 0, 0, 0, 0])]);
+        let _ = call(
+            nr::CAPSET,
+            &[addr(&VERSION_3), addr(&[kept, kept, 0, 0, 0, 0])],
+        );
     }
 }
 
@@ -552,7 +607,10 @@ pub fn filter(program: &[Instruction]) -> Result<(), Errno> {
         len: usize,
         at: usize,
     }
-    let program = Program { len: program.len(), at: program.as_ptr().expose_provenance() };
+    let program = Program {
+        len: program.len(),
+        at: program.as_ptr().expose_provenance(),
+    };
     call(nr::SECCOMP, &[1, 0, addr(&program)]).map(drop)
 }
 

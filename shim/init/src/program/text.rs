@@ -59,7 +59,8 @@ const LICENSE: &[u8] = b"ocirun-init is licensed under the Apache License, Versi
 You may obtain a copy of it at http://www.apache.org/licenses/LICENSE-2.0
 It is provided \"AS IS\", WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND.
 ";
-const DUMB_INIT_REWRITE: &[u8] = b"Usage: -r option takes <signum>:<signum>, where <signum> is between 1 and 31.
+const DUMB_INIT_REWRITE: &[u8] =
+    b"Usage: -r option takes <signum>:<signum>, where <signum> is between 1 and 31.
 This option can be specified multiple times.
 Use --help for full usage.
 ";
@@ -96,7 +97,12 @@ pub fn help(personality: Personality, to: Fd) {
         Personality::Pause => sys::write(to, PAUSE_HELP),
         Personality::Own | Personality::Tini => {
             let version = version(personality).strip_suffix(b"\n").unwrap_or(b"");
-            Line::new().text(name(personality)).text(b" (").text(version).text(b")").send(to);
+            Line::new()
+                .text(name(personality))
+                .text(b" (")
+                .text(version)
+                .text(b")")
+                .send(to);
             sys::write(to, TINI_HELP);
         }
     }
@@ -104,7 +110,11 @@ pub fn help(personality: Personality, to: Fd) {
 
 /// Prints the version where the program in question prints it.
 pub fn print_version(personality: Personality) {
-    let to = if personality == Personality::DumbInit { Fd::STDERR } else { Fd::STDOUT };
+    let to = if personality == Personality::DumbInit {
+        Fd::STDERR
+    } else {
+        Fd::STDOUT
+    };
     sys::write(to, version(personality));
 }
 
@@ -121,27 +131,47 @@ pub fn refuse(personality: Personality, why: Refusal) {
             Fd::STDERR,
             b"Usage: dumb-init [option] program [args]\nTry dumb-init --help for full usage.\n",
         ),
-        (Personality::DumbInit, Refusal::BadValue(word, _)) if word == b"-r" || word.starts_with(b"--rewrite") => {
+        (Personality::DumbInit, Refusal::BadValue(word, _))
+            if word == b"-r" || word.starts_with(b"--rewrite") =>
+        {
             sys::write(Fd::STDERR, DUMB_INIT_REWRITE);
         }
         (Personality::Own | Personality::Tini, Refusal::BadValue(word, value)) => {
-            let line = Line::new().text(b"[FATAL tini (").number(sys::pid()).text(b")] Not a valid option for ");
+            let line = Line::new()
+                .text(b"[FATAL tini (")
+                .number(sys::pid())
+                .text(b")] Not a valid option for ");
             line.text(word).text(b": ").text(value).send(Fd::STDERR);
         }
         (_, Refusal::BadValue(word, value)) => {
-            line.text(b": invalid value for ").text(word).text(b": ").text(value).send(Fd::STDERR);
+            line.text(b": invalid value for ")
+                .text(word)
+                .text(b": ")
+                .text(value)
+                .send(Fd::STDERR);
         }
         (_, Refusal::Unknown(word)) => {
-            if word.starts_with(b"--") && matches!(personality, Personality::DumbInit | Personality::Catatonit) {
-                line.text(b": unrecognized option '").text(word).text(b"'").send(Fd::STDERR);
+            if word.starts_with(b"--")
+                && matches!(personality, Personality::DumbInit | Personality::Catatonit)
+            {
+                line.text(b": unrecognized option '")
+                    .text(word)
+                    .text(b"'")
+                    .send(Fd::STDERR);
             } else {
                 let letters = word.strip_prefix(b"-").unwrap_or(word);
-                line.text(b": invalid option -- '").text(letters).text(b"'").send(Fd::STDERR);
+                line.text(b": invalid option -- '")
+                    .text(letters)
+                    .text(b"'")
+                    .send(Fd::STDERR);
             }
         }
         (_, Refusal::ValueMissing(word)) => {
             let letters = word.strip_prefix(b"-").unwrap_or(word);
-            line.text(b": option requires an argument -- '").text(letters).text(b"'").send(Fd::STDERR);
+            line.text(b": option requires an argument -- '")
+                .text(letters)
+                .text(b"'")
+                .send(Fd::STDERR);
         }
         (Personality::Catatonit, Refusal::NoProgram) => {
             let line = Line::new().text(b"ERROR (catatonit:").number(sys::pid());
