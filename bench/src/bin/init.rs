@@ -1,4 +1,4 @@
-//! `ocirun-bench-init [--starts N] [--zombies N] [--idle SECONDS] PROGRAM…`: the figures of PID 1 as JSON lines.
+//! `ocirun-bench-init [--starts N] [--unblocked N] [--zombies N] [--idle SECONDS] PROGRAM…`: the figures of PID 1 as JSON lines.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
 fn measure(words: &[String]) -> Result<(), String> {
     let mut effort = Effort {
         starts: 10_000,
+        unblocked_starts: 10_000,
         zombies: 10_000,
         idle: 60,
     };
@@ -34,6 +35,7 @@ fn measure(words: &[String]) -> Result<(), String> {
         };
         match word.as_str() {
             "--starts" => effort.starts = value()?,
+            "--unblocked" => effort.unblocked_starts = value()?,
             "--zombies" => effort.zombies = value()?,
             "--idle" => effort.idle = value()?.into(),
             _ => programs.push(PathBuf::from(word)),
