@@ -385,10 +385,10 @@ fn sent_sigchld(init: &Subject) -> Outcome {
 fn foreground(init: &Subject) -> Outcome {
     // A job-control shell starts the init in the background; the terminal stays with the foreground job.
     let program = init.path(Kind::Own).display().to_string();
-    let script = format!(
-        "{program} -s -- sleep 1 & sleep 0.4; T=$(ps -o tpgid= -p $$); G=$(ps -o pgid= -p $$); \
-         [ $T -eq $G ] && echo kept || echo stolen; kill %1"
-    );
+    let child =
+        "sleep 0.2; set -- $(ps -o tpgid=,pgid= -p $$); [ $1 = $2 ] && echo stolen || echo kept";
+    // No foreground job meanwhile, after which the shell would take the terminal back.
+    let script = format!("{program} -s -- sh -c '{child}' & wait");
     let wrapped = ["bash", "-c", &format!("set -m; {script}")].map(String::from);
     let words: Vec<&str> = wrapped.iter().map(String::as_str).collect();
     let ended = init.start(Kind::Own, &words).in_terminal(b"").end()?;
