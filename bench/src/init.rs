@@ -37,7 +37,7 @@ pub struct Row {
 pub struct Effort {
     /// Starts with one SIGTERM each, by a launcher that blocks signals.
     pub starts: u32,
-    /// The same by one that blocks nothing; each loss takes a quarter of a second to be sure of.
+    /// The same by one that blocks nothing; each loss takes two seconds to be sure of.
     pub unblocked_starts: u32,
     /// Zombies at once.
     pub zombies: u32,
@@ -233,7 +233,7 @@ fn lost_signals(program: &Path, launcher: Launcher, starts: u32) -> Result<u32, 
         }
         // SAFETY: pid is a child of ours that is not reaped, and above 1.
         unsafe { libc::kill(pid, libc::SIGTERM) };
-        if !ends_within(pid, Duration::from_millis(250)) {
+        if !ends_within(pid, Duration::from_secs(2)) {
             lost += 1;
             // SAFETY: as before; KILL of PID 1 ends its namespace.
             unsafe { libc::kill(pid, libc::SIGKILL) };
