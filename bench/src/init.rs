@@ -363,7 +363,7 @@ fn at_rest(program: &Path, seconds: u64) -> Result<Rest, String> {
     sleep(Duration::from_secs(seconds));
     let wakeups = switches() - before;
     let rollup = |key| number(held.pid, "smaps_rollup", key);
-    let private_kb = rollup("Private_Dirty");
+    let private_kb = rollup("Anonymous");
     Ok(Rest {
         wakeups,
         private_kb,
