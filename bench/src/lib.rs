@@ -4,6 +4,7 @@
 
 pub mod cgroups;
 pub mod container;
+pub mod init;
 pub mod lab;
 pub mod options;
 pub mod programs;
