@@ -299,14 +299,21 @@ impl Finished {
         self
     }
 
-    /// Goes on only if the exit code is this one, and standard error contains `text`.
+    /// True if standard error contains `text`. Letters count the same in both cases, as they do for podman and Docker,
+    /// which search for the words of errno (runc writes them as Go has them, others as strerror(3) has them).
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        self.message().to_lowercase().contains(&text.to_lowercase())
+    }
+
+    /// Goes on only if the exit code is this one, and the program [says](Self::says) `text`.
     ///
     /// # Panics
     /// With all that is known of the call, otherwise.
     #[track_caller]
     pub fn fails(self, code: i32, text: &str) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
-        assert!(self.message().contains(text), "no {text:?} in: {self}");
+        assert!(self.says(text), "no {text:?} in: {self}");
         self
     }
 

@@ -314,7 +314,7 @@ fn containerd_runs_in_the_foreground() {
     assert_eq!(run.values()[0]["pid"], 1);
     let run = ctr_run(&daemon, &container, &["--rm"], &["/no/such/program"]);
     assert_ne!(run.code(), 0);
-    assert!(run.stderr().contains("no such file or directory"), "{run}");
+    assert!(run.says("no such file or directory"), "{run}");
 }
 
 fn containerd_manages_a_task() {

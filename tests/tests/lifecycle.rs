@@ -5,7 +5,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use ocirun_tests::{Bundle, Container, Need, PROBE, differs_on_runc, eventually, runtime, suite};
 use serde_json::{Value, json};
 
@@ -391,11 +393,19 @@ fn state_directory_modes_and_fifo() {
     assert!(!fifo.exists(), "start takes the fifo away");
 }
 
+/// As `start` of every runtime of this kind does it, so that one can start what another created.
 fn create_can_be_released_through_the_fifo() {
     let container = trapping();
     let create = container.create().ok();
     let fifo = container.state_root().join(&container.id).join("exec.fifo");
-    assert_eq!(fs::read(&fifo).unwrap(), b"0");
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let fifo = nix::fcntl::open(&fifo, flags, Mode::empty()).unwrap();
+    let mut byte = [0];
+    eventually("a byte in the fifo", || {
+        nix::unistd::read(&fifo, &mut byte) == Ok(1)
+    });
+    assert_eq!(&byte, b"0");
+    drop(fifo);
     eventually("ready", || create.stdout().contains("ready"));
 }
 
