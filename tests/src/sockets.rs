@@ -3,11 +3,29 @@
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::TIME_LIMIT;
+use crate::{TIME_LIMIT, eventually};
+
+/// The next connection to a socket.
+///
+/// # Panics
+/// When none comes within the time limit.
+#[must_use]
+#[track_caller]
+pub fn accept_in_time(listener: &UnixListener) -> UnixStream {
+    listener.set_nonblocking(true).expect("ioctl(FIONBIO)");
+    let mut accepted = None;
+    eventually("a connection to the socket", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.expect("a connection");
+    stream.set_nonblocking(false).expect("ioctl(FIONBIO)");
+    stream
+}
 
 /// Everything that comes over a connection until its end: bytes and descriptors.
 ///

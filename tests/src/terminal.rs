@@ -4,14 +4,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
 use serde_json::Value;
 
-use crate::{eventually, receive_descriptors};
+use crate::{accept_in_time, eventually, receive_descriptors};
 
 /// The master of a terminal, and all that was read from it so far.
 #[derive(Debug)]
@@ -138,7 +137,6 @@ impl ConsoleSocket {
     #[must_use]
     pub fn bind(path: PathBuf) -> Self {
         let listener = UnixListener::bind(&path).expect("bind the console socket");
-        listener.set_nonblocking(true).expect("ioctl(FIONBIO)");
         Self { listener, path }
     }
 
@@ -154,16 +152,7 @@ impl ConsoleSocket {
     /// When none comes, or more than one descriptor.
     #[must_use]
     pub fn receive(&self) -> (Terminal, String) {
-        let mut accepted = None;
-        eventually("a connection to the console socket", || {
-            accepted = self.listener.accept().ok();
-            accepted.is_some()
-        });
-        let (stream, _) = accepted.expect("accept");
-        stream.set_nonblocking(false).expect("ioctl(FIONBIO)");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .expect("setsockopt");
+        let stream = accept_in_time(&self.listener);
         let (bytes, mut descriptors) = receive_descriptors(&stream);
         assert_eq!(descriptors.len(), 1, "one descriptor");
         let master = descriptors.pop().expect("one descriptor");

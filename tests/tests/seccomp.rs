@@ -421,7 +421,7 @@ fn notify_hands_the_descriptor_to_the_agent() {
 fn receive_from_agent(socket: &std::path::Path, container: &Container) -> (String, usize) {
     let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
     let run = container.from_bundle("run", &[]).start();
-    let (stream, _) = listener.accept().unwrap();
+    let stream = ocirun_tests::accept_in_time(&listener);
     let (bytes, descriptors) = ocirun_tests::receive_descriptors(&stream);
     run.finish().ok();
     (String::from_utf8(bytes).unwrap(), descriptors.len())
