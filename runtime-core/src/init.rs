@@ -255,23 +255,15 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     protect::readonly_paths(plan, &root)?;
     protect::masked_paths(plan, &root)?;
     rootfs::pivot(plan, prepared, &root)?;
-    // From here on the host's paths do not exist.
+    // From here on the host's paths do not exist, and what is open must not lead back to them: neither the program nor
+    // its working directory may find a descriptor of the host's (CVE-2024-21626).
     drop(root);
+    close_hosts_files(prepared, channel, terminal.as_ref())?;
     if let Some(domain) = plan.personality {
         process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
     }
     identity::take(plan, terminal)?;
     exec::find_program(&plan.process)?;
-    if let Wait::Fifo(wait) = &prepared.wait {
-        // It may wait for long, and other processes of the container may look at it meanwhile.
-        let fifo = wait.fifo.as_raw_fd();
-        let kept = [
-            channel.as_fd().as_raw_fd(),
-            fifo,
-            wait.proc.as_ref().map_or(fifo, AsRawFd::as_raw_fd),
-        ];
-        close_all_but(prepared.first_closed, kept).at(Step::Wait, 0, "close_range()")?;
-    }
     channel
         .send(Message::Ready)
         .at(Step::Wait, 0, "write(parent)")?;
@@ -287,6 +279,24 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     )?;
     identity::confine_last(plan.seccomp.as_ref(), &plan.process)?;
     exec::replace(&plan.process, prepared.first_closed)
+}
+
+/// Closes everything but what the last steps need, and what is passed to the program.
+fn close_hosts_files(
+    prepared: &Prepared,
+    channel: &Channel,
+    terminal: Option<&OwnedFd>,
+) -> Result<()> {
+    let channel = channel.as_fd().as_raw_fd();
+    let mut kept = [channel; 4];
+    if let Some(terminal) = terminal {
+        kept[1] = terminal.as_raw_fd();
+    }
+    if let Wait::Fifo(wait) = &prepared.wait {
+        kept[2] = wait.fifo.as_raw_fd();
+        kept[3] = wait.proc.as_ref().map_or(channel, AsRawFd::as_raw_fd);
+    }
+    close_all_but(prepared.first_closed, kept).at(Step::Pivot, 0, "close_range()")
 }
 
 /// Ends this process where the parent is gone.

@@ -388,6 +388,10 @@ pub(super) fn inherit_cpuset(directory: &Path) -> Result<()> {
         let Some(parent) = directory.parent() else {
             continue;
         };
+        if read(&parent.join(file))?.trim().is_empty() {
+            // Made a moment ago by someone who has not come to this yet.
+            inherit_cpuset(parent)?;
+        }
         write(&own, read(&parent.join(file))?.trim())?;
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::init::{self, At, Step, TerminalTo, cgroups, identity};
 use crate::kernel::clone::{Parent, Side, fork_into};
+use crate::kernel::fd::close_all_but;
 use crate::kernel::{pidfd, process};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
@@ -302,6 +303,15 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
         process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
     }
     let terminal = terminal(entry, channel)?;
+    // What led here was the host's (CVE-2024-21626).
+    let channels = channel.as_fd().as_raw_fd();
+    let kept = [
+        channels,
+        terminal.as_ref().map_or(channels, AsRawFd::as_raw_fd),
+        channels,
+        channels,
+    ];
+    close_all_but(entry.first_closed, kept).at(Step::Stdio, 0, "close_range()")?;
     init::exec::fill_home(&mut entry.process);
     identity::take_process(&entry.process, entry.seccomp.as_ref(), terminal)?;
     init::exec::find_program(&entry.process)?;

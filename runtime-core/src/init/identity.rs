@@ -8,8 +8,7 @@ use nix::sys::resource::setrlimit;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{SFlag, fstat, makedev, umask};
 use nix::unistd::{
-    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getcwd, setgroups, setresgid,
-    setresuid,
+    Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fchown, setgroups, setresgid, setresuid,
 };
 
 use super::{At, Result, Step};
@@ -160,17 +159,18 @@ fn take_user(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The working directory must lie in the container (CVE-2024-21626).
+/// The working directory must lie in the container (CVE-2024-21626). The kernel itself is asked: a C library that gets
+/// a path from outside goes looking for one by way of `..`, and finds it.
 fn refuse_outside() -> Result<()> {
-    match getcwd() {
-        Ok(path) if path.is_absolute() => Ok(()),
-        Ok(_) | Err(Errno::ENOENT) => Err(Errno::ENOENT).at(
+    match process::is_inside_root() {
+        Ok(true) => Ok(()),
+        // A directory that was removed is no place to be either.
+        Ok(false) | Err(Errno::ENOENT) => Err(Errno::ENOENT).at(
             Step::Cwd,
             0,
             "getcwd(): current working directory is outside of container",
         ),
-        // Above the directory something may not be read: that is the container's affair.
-        Err(_) => Ok(()),
+        Err(errno) => Err(errno).at(Step::Cwd, 0, "getcwd()"),
     }
 }
 

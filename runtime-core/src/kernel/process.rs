@@ -213,6 +213,23 @@ pub fn allow_keyring_search(serial: i32) -> nix::Result<()> {
         .map(drop)
 }
 
+/// Whether the working directory can be reached from the root of this process.
+///
+/// # Errors
+/// The errno of getcwd(2), `ENOENT` for a directory that was removed.
+pub fn is_inside_root() -> nix::Result<bool> {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the length given into the array, which outlives the call.
+    let length = check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) });
+    match length {
+        // A path from outside begins with "(unreachable)".
+        Ok(_) => Ok(path[0] == b'/'),
+        // Too deep to be told is inside: what is outside is told in few words, for its path is cut at the mount.
+        Err(nix::errno::Errno::ERANGE | nix::errno::Errno::ENAMETOOLONG) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Sets the execution domain.
 ///
 /// # Errors
