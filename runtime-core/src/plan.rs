@@ -200,8 +200,15 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
-fn seccomp_program(profile: &crate::spec::seccomp::Seccomp) -> Result<seccomp::Program> {
-    seccomp::compile(profile)
+pub(crate) fn seccomp_program(profile: &crate::spec::seccomp::Seccomp) -> Result<seccomp::Program> {
+    let program = seccomp::compile(profile)?;
+    if program.has_listener() {
+        // Without an agent every such call would wait for ever.
+        return Err(Error::unsupported(
+            "/linux/seccomp: SCMP_ACT_NOTIFY and its agent are not supported yet",
+        ));
+    }
+    Ok(program)
 }
 
 /// A string of the configuration for the kernel, which ends strings at NUL.

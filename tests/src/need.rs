@@ -22,6 +22,8 @@ pub enum Need {
     Program(&'static str),
     /// A runtime other than runc, which is known not to do this: the reason.
     NotRunc(&'static str),
+    /// A runtime other than `ocirun`, which does not do this yet and refuses it: the reason.
+    NotOcirun(&'static str),
     /// `ocirun` itself: what no other runtime promises.
     Ocirun,
 }
@@ -52,6 +54,7 @@ impl Need {
                 format!("needs the program {name}"),
             ),
             Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
+            Self::NotOcirun(why) => (runtime().kind != Kind::Ocirun, format!("ocirun: {why}")),
             Self::Ocirun => (
                 runtime().kind == Kind::Ocirun,
                 "only ocirun promises this".to_owned(),

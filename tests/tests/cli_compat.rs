@@ -586,16 +586,7 @@ fn features_for_containerd() {
     ];
     assert_eq!(found["hooks"], json!(hooks));
     for option in [
-        "bind",
-        "rbind",
-        "ro",
-        "rro",
-        "rnosuid",
-        "private",
-        "rshared",
-        "relatime",
-        "tmpcopyup",
-        "noexec",
+        "bind", "rbind", "ro", "rro", "rnosuid", "private", "rshared", "relatime", "noexec",
     ] {
         assert!(
             found["mountOptions"]

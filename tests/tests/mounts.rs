@@ -657,7 +657,6 @@ suite! {
         the_later_option_wins,
         data_of_a_tmpfs,
         a_tmpfs_takes_the_mode_of_what_it_covers,
-        tmpcopyup_keeps_what_was_there,
         mounts_are_made_in_order,
         an_unknown_file_system_is_refused,
         an_unknown_option_reaches_the_file_system,
@@ -678,7 +677,8 @@ suite! {
         without_a_mount_namespace,
     ],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
-    &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 has no idmapped mounts")] => [idmapped_bind_mount],
+    &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 has no idmapped mounts"), Need::NotOcirun("id-mapped mounts are not supported yet")] => [idmapped_bind_mount],
+    &[Need::Root, Need::NotOcirun("tmpcopyup is not supported yet")] => [tmpcopyup_keeps_what_was_there],
     &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
     &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [
         the_mode_option_wins_over_what_is_covered,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use runtime_core::features::{CAPABILITIES, mount_options, namespaces};
+use runtime_core::features::{
+    CAPABILITIES, SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS,
+    mount_options, namespaces,
+};
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::PrettyFormatter;
@@ -47,8 +50,14 @@ struct Cgroup {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Seccomp {
     enabled: bool,
+    actions: &'static [&'static str],
+    operators: &'static [&'static str],
+    archs: &'static [&'static str],
+    known_flags: &'static [&'static str],
+    supported_flags: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -86,7 +95,14 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
                 systemd_user: false,
                 rdma: false,
             },
-            seccomp: Seccomp { enabled: false },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: SECCOMP_ACTIONS,
+                operators: SECCOMP_OPERATORS,
+                archs: SECCOMP_ARCHITECTURES,
+                known_flags: SECCOMP_FLAGS,
+                supported_flags: SECCOMP_FLAGS,
+            },
             apparmor: no(),
             selinux: no(),
             intel_rdt: no(),

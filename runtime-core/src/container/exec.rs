@@ -166,7 +166,7 @@ impl Container {
             seccomp: linux
                 .seccomp
                 .as_ref()
-                .map(crate::plan::seccomp::compile)
+                .map(crate::plan::seccomp_program)
                 .transpose()?,
             personality: crate::plan::personality(linux)?,
             init,

@@ -405,7 +405,7 @@ const DEVPTS_SUPER_MAGIC: libc::c_long = 0x1cd1;
 pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()> {
     let step = Step::Pivot;
     make_cwd(plan, root);
-    let (propagation, scope) = plan.root.propagation;
+    let (propagation, _) = plan.root.propagation;
     if plan.root.readonly {
         let change = Change {
             set: Attributes::RDONLY,
@@ -440,9 +440,9 @@ pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()>
                 .at(step, 0, "mount(\".\", MS_SLAVE|MS_REC)")?;
             }
             umount2(".", MntFlags::MNT_DETACH).at(step, 0, "umount2(\".\", MNT_DETACH)")?;
-            // Only now, for a root that is shared cannot be pivoted to.
+            // Only now, for a root that is shared cannot be pivoted to. The mounts below have theirs.
             if travels {
-                mount::set_propagation(root.as_fd(), scope, propagation).at(
+                mount::set_propagation(root.as_fd(), Scope::One, propagation).at(
                     step,
                     0,
                     "mount_setattr(propagation)",
