@@ -1,0 +1,574 @@
+//! A layer as a directory in the form that overlay wants for a lower layer: whiteouts are character devices 0:0, opaque
+//! directories carry an extended attribute.
+//!
+//! All calls go through directory descriptors and make plain new names (`O_EXCL`, `O_NOFOLLOW`); metadata is set through
+//! the descriptor of the inode, or without following. See openat2(2), and overlayfs.rst in the kernel's documentation.
+
+use super::{Sealed, Warnings, lower};
+use crate::error::{Context, Error, Result, invalid};
+use crate::seal::{self, Body, Leaf, Meta, Sealer};
+use crate::tar::{Entry, Kind, Reader, Time};
+use crate::tree::{Found, Node, NodeId, ROOT, Tree};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr,
+    fstat, ftruncate, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+};
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Descriptors of directories kept open.
+const OPEN: usize = 128;
+
+/// The marks that overlay understands, which differ for a file system without privilege.
+pub const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
+
+/// A layer that is being written.
+#[derive(Debug)]
+pub struct Dirs {
+    root: OwnedFd,
+    open: HashMap<NodeId, OwnedFd>,
+    privileged: bool,
+    disk: u64,
+    inodes: u64,
+    warnings: Warnings,
+    is_chained: bool,
+}
+
+/// How directories below a layer's root are opened: no link is followed, nothing above is reached.
+pub(super) fn beneath() -> ResolveFlags {
+    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+}
+
+/// Opens a directory below `root` by a path without links; an empty path is the root itself.
+pub(super) fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), beneath())
+}
+
+fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}
+
+fn stamps(time: Time) -> Timestamps {
+    let at = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
+    Timestamps { last_access: at, last_modification: at }
+}
+
+impl Dirs {
+    /// Writes into the empty directory `root`.
+    pub fn new(root: OwnedFd) -> Self {
+        Self {
+            root,
+            open: HashMap::new(),
+            privileged: rustix::process::geteuid().is_root(),
+            disk: 0,
+            inodes: 0,
+            warnings: Warnings::default(),
+            is_chained: false,
+        }
+    }
+
+    fn fd(&mut self, tree: &Tree, id: NodeId) -> Result<BorrowedFd<'_>> {
+        if id == ROOT {
+            return Ok(self.root.as_fd());
+        }
+        if !self.open.contains_key(&id) {
+            if self.open.len() >= OPEN {
+                self.open.clear();
+            }
+            let path = tree.path(id);
+            let fd = open_below(self.root.as_fd(), &path, OFlags::PATH | OFlags::DIRECTORY)
+                .call(|| format!("openat2(layer, {:?})", shown(&path)))?;
+            self.open.insert(id, fd);
+        }
+        Ok(self.open[&id].as_fd())
+    }
+
+    /// The metadata that will stand on disk for an entry, as far as privilege allows.
+    pub fn meta(&mut self, entry: &Entry) -> Meta {
+        let xattrs = entry.xattrs.iter().filter(|(name, _)| seal::is_kept(name)).cloned().collect::<Vec<_>>();
+        self.warnings.xattrs += (entry.xattrs.len() - xattrs.len()) as u64;
+        let mut meta = Meta { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs };
+        if !self.privileged {
+            meta.uid = rustix::process::geteuid().as_raw();
+            meta.gid = rustix::process::getegid().as_raw();
+        }
+        meta
+    }
+
+    /// See [`super::Layout::directory`].
+    pub fn directory(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<()> {
+        tree.check_depth(parent)?;
+        self.inodes += 1;
+        mkdirat(self.fd(tree, parent)?, name, Mode::RWXU).call(|| format!("mkdirat({:?})", shown(name)))
+    }
+
+    /// See [`super::Layout::file`].
+    pub fn file<R: BufRead>(
+        &mut self,
+        (tree, parent, name): (&Tree, NodeId, &[u8]),
+        entry: &Entry,
+        reader: &mut Reader<R>,
+    ) -> Result<Leaf> {
+        let mut meta = self.meta(entry);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(self.fd(tree, parent)?, name, flags, Mode::RUSR | Mode::WUSR)
+            .call(|| format!("openat({:?}, O_CREAT|O_EXCL)", shown(name)))?;
+        let content = match &entry.sparse {
+            None => write_plain(&file, reader)?,
+            Some(extents) => write_sparse(&file, entry.size, extents, reader)?,
+        };
+        self.apply(&file, &mut meta)?;
+        self.count(&file)?;
+        Ok(seal::leaf(&meta, Body::File(entry.size, content)))
+    }
+
+    fn count(&mut self, fd: &OwnedFd) -> Result<()> {
+        self.inodes += 1;
+        self.disk += disk_of(fd.as_fd())?;
+        Ok(())
+    }
+
+    /// Sets owner, attributes, mode and times, in the order in which none undoes another. `meta` then says what stands.
+    fn apply(&mut self, fd: &OwnedFd, meta: &mut Meta) -> Result<()> {
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            fchown(fd, Some(uid), Some(gid)).call(|| format!("fchown({}, {})", meta.uid, meta.gid))?;
+        }
+        let mut kept = Vec::with_capacity(meta.xattrs.len());
+        for (name, value) in std::mem::take(&mut meta.xattrs) {
+            match fsetxattr(fd, &name[..], &value, XattrFlags::empty()) {
+                Ok(()) => kept.extend(stored(fd, &name, value)?.map(|value| (name, value))),
+                Err(error) => self.refused(&name, error)?,
+            }
+        }
+        meta.xattrs = kept;
+        fchmod(fd, Mode::from_raw_mode(meta.mode)).call(|| format!("fchmod({:o})", meta.mode))?;
+        futimens(fd, &stamps(meta.mtime)).call(|| "futimens")
+    }
+
+    fn refused(&mut self, name: &[u8], error: rustix::io::Errno) -> Result<()> {
+        use rustix::io::Errno;
+        if matches!(error, Errno::OPNOTSUPP | Errno::PERM) {
+            self.warnings.xattrs += 1;
+            return Ok(());
+        }
+        Err(error).call(|| format!("setxattr({:?})", shown(name)))
+    }
+
+    /// See [`super::Layout::node`].
+    pub fn node(&mut self, (tree, parent, name): (&Tree, NodeId, &[u8]), entry: &Entry) -> Result<Option<Leaf>> {
+        let mut meta = self.meta(entry);
+        let privileged = self.privileged;
+        let dir = self.fd(tree, parent)?;
+        let (kind, body) = match entry.kind {
+            Kind::Symlink => (FileType::Symlink, Body::Symlink(&entry.link)),
+            Kind::Char => (FileType::CharacterDevice, Body::Char(entry.device.0, entry.device.1)),
+            Kind::Block => (FileType::BlockDevice, Body::Block(entry.device.0, entry.device.1)),
+            _ => (FileType::Fifo, Body::Fifo),
+        };
+        let made = match kind {
+            FileType::Symlink => symlinkat(&entry.link[..], dir, name),
+            _ => mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, makedev(entry.device.0, entry.device.1)),
+        };
+        match made {
+            Err(rustix::io::Errno::PERM) if kind != FileType::Symlink => {
+                self.warnings.nodes += 1;
+                return Ok(None);
+            }
+            made => made.call(|| format!("mknodat({:?}, {kind:?})", shown(name)))?,
+        }
+        if privileged {
+            let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+            rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+                .call(|| format!("fchownat({:?})", shown(name)))?;
+        }
+        if kind == FileType::Symlink {
+            meta.mode = 0o777;
+            self.warnings.xattrs += meta.xattrs.drain(..).count() as u64;
+        } else {
+            self.node_attributes(tree, parent, name, &mut meta)?;
+        }
+        let dir = self.fd(tree, parent)?;
+        utimensat(dir, name, &stamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| format!("utimensat({:?})", shown(name)))?;
+        self.inodes += 1;
+        Ok(Some(seal::leaf(&meta, body)))
+    }
+
+    /// A node must not be opened, so its attributes and mode go through a path descriptor of it.
+    fn node_attributes(&mut self, tree: &Tree, parent: NodeId, name: &[u8], meta: &mut Meta) -> Result<()> {
+        let node = openat(self.fd(tree, parent)?, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .call(|| format!("openat({:?}, O_PATH)", shown(name)))?;
+        let through = format!("/proc/self/fd/{}", node.as_raw_fd());
+        let mut kept = Vec::new();
+        for (key, value) in std::mem::take(&mut meta.xattrs) {
+            match rustix::fs::setxattr(&through, &key[..], &value, XattrFlags::empty()) {
+                Ok(()) => kept.push((key, value)),
+                Err(error) => self.refused(&key, error)?,
+            }
+        }
+        meta.xattrs = kept;
+        rustix::fs::chmod(&through, Mode::from_raw_mode(meta.mode)).call(|| format!("chmod({:?})", shown(name)))
+    }
+
+    /// See [`super::Layout::link`].
+    pub fn link(&mut self, tree: &Tree, from: (NodeId, &[u8]), to: (NodeId, &[u8])) -> Result<()> {
+        // Both descriptors at once: the second look-up may empty the table.
+        let old = self.fd(tree, from.0)?.try_clone_to_owned().call(|| "dup")?;
+        let new = self.fd(tree, to.0)?;
+        linkat(&old, from.1, new, to.1, AtFlags::empty())
+            .call(|| format!("linkat({:?}, {:?})", shown(from.1), shown(to.1)))
+    }
+
+    /// See [`super::Layout::remove`].
+    pub fn remove(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<()> {
+        self.open.clear();
+        let dir = self.fd(tree, parent)?;
+        remove_all(dir, name)
+    }
+
+    /// See [`super::Layout::finish`].
+    pub fn finish(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>], warnings: Warnings) -> Result<Sealed> {
+        self.resolve_links(tree, lowers)?;
+        self.inherit(tree, lowers)?;
+        let mut sealer = Sealer::default();
+        let mut seen = HashMap::new();
+        self.close_directory(tree, ROOT, &mut Vec::new(), &mut sealer, &mut seen)?;
+        Ok(Sealed {
+            seal: sealer.finish(),
+            is_chained: self.is_chained,
+            disk: self.disk,
+            inodes: self.inodes + 1,
+            warnings: Warnings { xattrs: self.warnings.xattrs, nodes: self.warnings.nodes, ..warnings },
+        })
+    }
+
+    /// Copies up the files of lower layers that this layer links to.
+    fn resolve_links(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut todo = Vec::new();
+        let mut stack = vec![ROOT];
+        while let Some(id) = stack.pop() {
+            for (name, child) in &tree.directory(id)?.children {
+                match tree.node(*child) {
+                    Node::Directory(_) => stack.push(*child),
+                    Node::Pending(target) => todo.push((id, name.clone(), target.clone())),
+                    _ => {}
+                }
+            }
+        }
+        for (parent, name, target) in todo {
+            let absent = || {
+                let path = target.join(&b'/');
+                invalid(format!("hard link {:?}: no such file {:?} in this or a lower layer", shown(&name), shown(&path)))
+            };
+            let (lower, path) = lower::find(lowers, &target, lower::Links::Follow)?.ok_or_else(absent)?;
+            self.is_chained = true;
+            let place = match tree.lookup(&path)? {
+                Found::Node(node) => node,
+                Found::Missing(path) => self.copy_up(tree, lowers[lower], &path).map_err(|e| e.at(shown(&name)))?,
+            };
+            let (holder, first) = path.split_last().ok_or_else(absent).map(|(first, holder)| (holder, first))?;
+            let Found::Node(holder) = tree.lookup_directory(holder)? else { return Err(absent()) };
+            tree.remove(parent, &name)?;
+            self.link(tree, (holder, first), (parent, &name))?;
+            tree.link(parent, &name, place)?;
+        }
+        Ok(())
+    }
+
+    fn copy_up(&mut self, tree: &mut Tree, lower: BorrowedFd<'_>, path: &[Box<[u8]>]) -> Result<NodeId> {
+        let (name, parents) = path.split_last().ok_or_else(|| invalid("link to the root"))?;
+        let mut at = ROOT;
+        for part in parents {
+            at = match tree.child(at, part) {
+                Some(next) => next,
+                None => {
+                    self.directory(tree, at, part)?;
+                    tree.insert(at, part, Node::Directory(Box::default()))?
+                }
+            };
+        }
+        let dir = self.fd(tree, at)?.try_clone_to_owned().call(|| "dup")?;
+        let from = open_below(lower, &parents.join(&b'/'), OFlags::PATH | OFlags::DIRECTORY).call(|| "openat2(lower)")?;
+        lower::copy(from.as_fd(), dir.as_fd(), name)?;
+        let measured = super::measure::inode(dir.as_fd(), name)?;
+        self.disk += measured.disk;
+        self.inodes += 1;
+        let node = match measured.symlink {
+            Some(target) => Node::Symlink(target.into(), measured.leaf, 1),
+            None => Node::Other(measured.leaf, 1),
+        };
+        tree.insert(at, name, node)
+    }
+
+    /// Gives directories that the archive only implies the metadata of the lower layers.
+    fn inherit(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut plain = Meta { mode: 0o755, ..Meta::default() };
+        if !self.privileged {
+            plain.uid = rustix::process::geteuid().as_raw();
+            plain.gid = rustix::process::getegid().as_raw();
+        }
+        let mut stack = vec![ROOT];
+        while let Some(id) = stack.pop() {
+            let directory = tree.directory(id)?;
+            let children = directory.children.values().copied().collect::<Vec<_>>();
+            stack.extend(children.into_iter().filter(|child| matches!(tree.node(*child), Node::Directory(_))));
+            if directory.meta.is_some() {
+                continue;
+            }
+            let path = crate::tree::clean(&tree.path(id));
+            let hidden = is_hidden(tree, id)?;
+            let mut found = plain.clone();
+            if !hidden && let Some(meta) = lower::directory_meta(lowers, &path)? {
+                found = meta;
+                if id == ROOT {
+                    // Nobody relies on the time of the root, and most layers imply theirs.
+                    found.mtime = Time::default();
+                }
+            }
+            self.is_chained |= found != plain;
+            tree.directory_mut(id)?.meta = Some(found);
+        }
+        Ok(())
+    }
+
+    fn close_directory(
+        &mut self,
+        tree: &Tree,
+        id: NodeId,
+        path: &mut Vec<u8>,
+        sealer: &mut Sealer,
+        seen: &mut HashMap<NodeId, Vec<u8>>,
+    ) -> Result<()> {
+        let directory = tree.directory(id)?;
+        let readable = open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .call(|| format!("openat2(layer, {:?})", shown(path)))?;
+        let hidden = directory.whiteouts.iter().filter(|name| !directory.children.contains_key(*name));
+        for name in hidden.clone() {
+            mknodat(&readable, &name[..], FileType::CharacterDevice, Mode::empty(), 0)
+                .call(|| format!("mknodat({:?}, whiteout)", shown(name)))?;
+        }
+        let mut meta = directory.meta.clone().unwrap_or_default();
+        if directory.opaque {
+            self.mark_opaque(&readable)?;
+        }
+        self.apply(&readable, &mut meta)?;
+        self.disk += disk_of(readable.as_fd())?;
+        // Closed before the walk goes down: a deep tree would need too many, and what happens below changes no time here.
+        drop(readable);
+        sealer.add(path, &seal::leaf(&meta, Body::Directory { opaque: directory.opaque }));
+        let mut names: Vec<(&[u8], Option<NodeId>)> = hidden.map(|name| (&name[..], None)).collect();
+        names.extend(directory.children.iter().map(|(name, child)| (&name[..], Some(*child))));
+        names.sort_unstable();
+        let length = path.len();
+        for (name, child) in names {
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            match child.map(|child| (child, tree.node(child))) {
+                None => sealer.add(path, &seal::leaf(&Meta::default(), Body::Whiteout)),
+                Some((child, Node::Directory(_))) => self.close_directory(tree, child, path, sealer, seen)?,
+                Some((child, Node::Symlink(_, leaf, links) | Node::Other(leaf, links))) => {
+                    match seen.get(&child) {
+                        Some(first) => sealer.link(path, first),
+                        None => {
+                            sealer.add(path, leaf);
+                            if *links > 1 {
+                                seen.insert(child, path.clone());
+                            }
+                        }
+                    }
+                }
+                Some((_, Node::Pending(_) | Node::Removed)) => return Err(invalid("layer tree is broken")),
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn mark_opaque(&mut self, fd: &OwnedFd) -> Result<()> {
+        let name = OPAQUE[usize::from(!self.privileged)];
+        match fsetxattr(fd, name, b"y", XattrFlags::empty()) {
+            // Root of a user namespace may not set trusted attributes; overlay then reads the user ones.
+            Err(rustix::io::Errno::PERM) => fsetxattr(fd, OPAQUE[1], b"y", XattrFlags::empty()),
+            done => done,
+        }
+        .call(|| format!("fsetxattr({name})"))
+    }
+}
+
+fn is_hidden(tree: &Tree, mut id: NodeId) -> Result<bool> {
+    while id != ROOT {
+        let directory = tree.directory(id)?;
+        let parent = tree.directory(directory.parent)?;
+        if directory.opaque || parent.opaque || parent.whiteouts.contains(&directory.name) {
+            return Ok(true);
+        }
+        id = directory.parent;
+    }
+    Ok(false)
+}
+
+fn write_plain<R: BufRead>(file: &OwnedFd, reader: &mut Reader<R>) -> Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    reader.body(|piece| {
+        hasher.update(piece);
+        write_all(file, piece)
+    })?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+fn write_all(file: &OwnedFd, mut data: &[u8]) -> Result<()> {
+    while !data.is_empty() {
+        let written = rustix::io::write(file, data).call(|| "write")?;
+        data = &data[written..];
+    }
+    Ok(())
+}
+
+fn write_sparse<R: BufRead>(
+    file: &OwnedFd,
+    size: u64,
+    extents: &[crate::tar::Extent],
+    reader: &mut Reader<R>,
+) -> Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    ftruncate(file, size).call(|| format!("ftruncate({size})"))?;
+    let mut at = 0;
+    for extent in extents {
+        zeros(&mut hasher, extent.offset - at);
+        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(extent.offset)).call(|| "lseek")?;
+        reader.piece(extent.length, |piece| {
+            hasher.update(piece);
+            write_all(file, piece)
+        })?;
+        at = extent.offset + extent.length;
+    }
+    zeros(&mut hasher, size - at);
+    Ok(*hasher.finalize().as_bytes())
+}
+
+fn zeros(hasher: &mut blake3::Hasher, mut count: u64) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    while count > 0 {
+        let piece = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
+        hasher.update(&ZEROS[..piece]);
+        count -= piece as u64;
+    }
+}
+
+/// What the kernel keeps of an attribute: it rewrites some (capabilities) and drops others (an access list that says no
+/// more than the mode).
+fn stored(fd: &OwnedFd, name: &[u8], value: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    if name.starts_with(b"user.") {
+        return Ok(Some(value));
+    }
+    let mut buffer = vec![0; crate::limits::XATTR_VALUE];
+    match rustix::fs::fgetxattr(fd, name, &mut buffer[..]) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Ok(Some(buffer))
+        }
+        Err(rustix::io::Errno::NODATA) => Ok(None),
+        Err(error) => Err(error).call(|| format!("fgetxattr({:?})", shown(name))),
+    }
+}
+
+pub(super) fn disk_of(fd: BorrowedFd<'_>) -> Result<u64> {
+    let stat = fstat(fd).call(|| "fstat")?;
+    Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
+}
+
+/// Removes a name and, if it is a directory, all below it, without following a link.
+///
+/// Directories further down are moved up as they are found, so that any depth needs three descriptors.
+pub fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    if unlink(dir, name)? {
+        return Ok(());
+    }
+    let top = open_to_empty(dir, name)?;
+    let mut moved: u64 = 0;
+    loop {
+        let children = names(top.as_fd())?;
+        if children.is_empty() {
+            break;
+        }
+        for child in children {
+            if unlink(top.as_fd(), &child)? {
+                continue;
+            }
+            let inner = open_to_empty(top.as_fd(), &child)?;
+            for grandchild in names(inner.as_fd())? {
+                if !unlink(inner.as_fd(), &grandchild)? {
+                    move_up(inner.as_fd(), &grandchild, top.as_fd(), &mut moved)?;
+                }
+            }
+            remove_empty(top.as_fd(), &child)?;
+        }
+    }
+    drop(top);
+    remove_empty(dir, name)
+}
+
+/// Whether the name is gone; false if it is a directory.
+fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    use rustix::io::Errno;
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::ISDIR) => Ok(false),
+        Err(error) => Err(error).call(|| format!("unlinkat({:?})", shown(name))),
+    }
+}
+
+fn open_to_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if !rustix::process::geteuid().is_root() {
+        // A directory of ours that its mode closes even to us.
+        let path = openat(dir, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .call(|| format!("openat({:?})", shown(name)))?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", path.as_raw_fd()), Mode::RWXU).call(|| "chmod")?;
+    }
+    openat(dir, name, flags, Mode::empty()).call(|| format!("openat({:?})", shown(name)))
+}
+
+fn move_up(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
+    use rustix::io::Errno;
+    loop {
+        *moved += 1;
+        match rustix::fs::renameat(from, name, to, format!(".removed-{moved}")) {
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            done => return done.call(|| format!("renameat({:?})", shown(name))),
+        }
+    }
+}
+
+fn remove_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        done => done.call(|| format!("unlinkat({:?}, AT_REMOVEDIR)", shown(name))),
+    }
+}
+
+/// The names in a directory, sorted, without the two dots.
+pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir).call(|| "read directory")? {
+        let entry = entry.call(|| "read directory")?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Sets an attribute of a name without following it.
+pub(super) fn set_xattr_at(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
+    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
+    lsetxattr(&path[..], key, value, XattrFlags::empty())
+        .map_err(|error| Error::os(format!("lsetxattr({:?})", shown(key)), &error.into()))
+}

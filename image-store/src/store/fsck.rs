@@ -1,0 +1,129 @@
+//! Checks the store against its database: every layer's seal, every blob's and document's digest.
+
+use super::Store;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layout::measure;
+use rustix::fs::OFlags;
+use serde::Serialize;
+use std::os::fd::AsFd;
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Layers that were read in full.
+    pub layers: u64,
+    /// Blobs that were read in full.
+    pub blobs: u64,
+    /// Documents that were hashed.
+    pub documents: u64,
+    /// What is damaged or missing.
+    pub damaged: Vec<Damage>,
+}
+
+/// One damaged part and the images that have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// `layer`, `blob` or `document`.
+    pub kind: &'static str,
+    /// Its name.
+    pub key: Digest,
+    /// What is wrong.
+    pub what: String,
+    /// Manifests of the images that have it.
+    pub images: Vec<Digest>,
+}
+
+impl Store {
+    /// Reads everything. Damaged layers and blobs lose their rows, so that the next pull of an image that has them
+    /// fetches them anew; what stood there is removed by the next collection.
+    pub fn check(&self) -> Result<Report> {
+        let mut report = Report::default();
+        for (key, seal) in self.pairs("SELECT key, seal FROM layer WHERE boot IS NULL OR boot = ?")? {
+            report.layers += 1;
+            if let Err(error) = self.check_layer(&key, &seal) {
+                let images = self.affected("layer", &key)?;
+                report.damaged.push(Damage { kind: "layer", key, what: error.to_string(), images });
+            }
+        }
+        for (digest, _) in self.pairs("SELECT digest, '' FROM blob WHERE boot IS NULL OR boot = ?")? {
+            report.blobs += 1;
+            if let Err(error) = self.check_blob(&digest) {
+                let images = self.affected("blob", &digest)?;
+                report.damaged.push(Damage { kind: "blob", key: digest, what: error.to_string(), images });
+            }
+        }
+        for (digest, _) in self.pairs("SELECT digest, ?1 FROM document")? {
+            report.documents += 1;
+            if let Err(error) = digest.verify(&self.document(&digest)?.data) {
+                let images = self.affected_by_document(&digest)?;
+                report.damaged.push(Damage { kind: "document", key: digest, what: error.to_string(), images });
+            }
+        }
+        Ok(report)
+    }
+
+    fn pairs(&self, sql: &str) -> Result<Vec<(Digest, String)>> {
+        let database = self.database();
+        let mut query = database.prepare(sql)?;
+        let rows = query.query_map([self.boot()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn check_layer(&self, key: &Digest, seal: &str) -> Result<()> {
+        let measured = measure::layer(self.open_layer(key)?.as_fd())?;
+        if measured.seal == *seal {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Corrupt, format!("seal is {}, expected {seal}", measured.seal)))
+    }
+
+    fn check_blob(&self, digest: &Digest) -> Result<()> {
+        let file = self.open_path(&Self::blob_path(digest), OFlags::RDONLY)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let read = rustix::io::read(&file, &mut buffer[..]).call(|| "read blob")?;
+            if read == 0 {
+                return digest.expect(&hasher.finish());
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+
+    fn affected(&self, column: &str, key: &Digest) -> Result<Vec<Digest>> {
+        let database = self.database();
+        let sql = format!("SELECT DISTINCT manifest FROM image_layer WHERE {column} = ? ORDER BY 1");
+        let mut query = database.prepare(&sql)?;
+        Ok(query.query_map([key], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn affected_by_document(&self, digest: &Digest) -> Result<Vec<Digest>> {
+        let database = self.database();
+        let mut query = database.prepare("SELECT manifest FROM image WHERE manifest = ?1 OR config = ?1 ORDER BY 1")?;
+        Ok(query.query_map([digest], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes damaged parts out of use together with the images that have them. Their tags are returned with the
+    /// manifests, so that they can be pulled again.
+    pub fn quarantine(&self, damaged: &[Damage]) -> Result<Vec<(String, Digest)>> {
+        self.lasting_transaction(|t| {
+            let mut lost = Vec::new();
+            for damage in damaged {
+                for manifest in &damage.images {
+                    let mut query = t.prepare("SELECT name FROM tag WHERE manifest = ? ORDER BY name")?;
+                    let tags = query.query_map([manifest], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+                    lost.extend(tags.into_iter().map(|tag| (tag, *manifest)));
+                    t.execute("DELETE FROM image WHERE manifest = ?", [manifest])?;
+                }
+                let sql = match damage.kind {
+                    "layer" => "DELETE FROM layer WHERE key = ?",
+                    "blob" => "DELETE FROM blob WHERE digest = ?",
+                    _ => "DELETE FROM document WHERE digest = ?",
+                };
+                t.execute(sql, [damage.key])?;
+            }
+            Ok(lost)
+        })
+    }
+}
