@@ -73,14 +73,21 @@ impl Digest {
         if found == self {
             return Ok(());
         }
-        Err(Error::new(crate::ErrorKind::Corrupt, format!("digest is {found}, expected {self}")))
+        Err(Error::new(
+            crate::ErrorKind::Corrupt,
+            format!("digest is {found}, expected {self}"),
+        ))
     }
 }
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
+        .map(char::from)
+        .collect()
 }
 
 impl FromStr for Digest {
@@ -147,7 +154,10 @@ impl rusqlite::ToSql for Digest {
 
 impl rusqlite::types::FromSql for Digest {
     fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
-        value.as_str()?.parse().map_err(|e: Error| rusqlite::types::FromSqlError::Other(Box::new(e)))
+        value
+            .as_str()?
+            .parse()
+            .map_err(|e: Error| rusqlite::types::FromSqlError::Other(Box::new(e)))
     }
 }
 
@@ -224,7 +234,11 @@ mod tests {
     fn only_exact_hex_is_a_digest() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
-        assert!(format!("sha512:{}", "0a".repeat(64)).parse::<Digest>().is_ok());
+        assert!(
+            format!("sha512:{}", "0a".repeat(64))
+                .parse::<Digest>()
+                .is_ok()
+        );
         for bad in [
             "".to_owned(),
             "sha256".to_owned(),
@@ -243,7 +257,10 @@ mod tests {
 
     #[test]
     fn digests_of_known_data() {
-        assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            Digest::of(b"").hex(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         let mut h = Hasher::new(Algorithm::Sha512);
         h.update(b"abc");
         assert!(h.finish().hex().starts_with("ddaf35a193617aba"));

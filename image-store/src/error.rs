@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Unsupported,
     /// No space, inode or quota is left.
     NoSpace,
+    /// It ended because another part of the operation failed, or because the caller gave up.
+    Cancelled,
     /// Any other failed system call, with its errno.
     Os(i32),
     /// The database failed.
@@ -40,7 +42,10 @@ struct Repr {
 }
 
 /// An error with its kind and a one-line text.
-#[expect(clippy::error_impl_error, reason = "it is the error of the crate, spelled ocirun_image::Error elsewhere")]
+#[expect(
+    clippy::error_impl_error,
+    reason = "it is the error of the crate, spelled ocirun_image::Error elsewhere"
+)]
 pub struct Error(Box<Repr>);
 
 /// The result of this crate's functions.
@@ -49,7 +54,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that reads `text`.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Repr { kind, text: text.into() }))
+        Self(Box::new(Repr {
+            kind,
+            text: text.into(),
+        }))
     }
 
     /// The kind to decide by.
@@ -73,6 +81,7 @@ impl Error {
             Some(rustix::io::Errno::EXIST) => ErrorKind::AlreadyExists,
             Some(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => ErrorKind::Unsupported,
             Some(errno) => ErrorKind::Os(errno.raw_os_error()),
+            None if error.kind() == io::ErrorKind::ConnectionAborted => ErrorKind::Cancelled,
             None => ErrorKind::Invalid,
         };
         Self::new(kind, format!("{call}: {error}"))
@@ -80,7 +89,10 @@ impl Error {
 
     /// Whether another try, perhaps elsewhere, may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Registry(429 | 500..=599))
+        matches!(
+            self.kind(),
+            ErrorKind::Unavailable | ErrorKind::Registry(429 | 500..=599)
+        )
     }
 }
 

@@ -73,7 +73,13 @@ impl Layout {
     }
 
     /// Makes a symbolic link, a device or a pipe; nothing if that was not permitted.
-    pub fn node(&mut self, tree: &Tree, parent: NodeId, name: &[u8], entry: &Entry) -> Result<Option<Leaf>> {
+    pub fn node(
+        &mut self,
+        tree: &Tree,
+        parent: NodeId,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<Option<Leaf>> {
         match self {
             Self::Dirs(dirs) => dirs.node((tree, parent, name), entry),
         }
@@ -94,7 +100,12 @@ impl Layout {
     }
 
     /// Ends the layer. `lowers` are the directories of the layers below it, topmost first.
-    pub fn finish(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>], warnings: Warnings) -> Result<Sealed> {
+    pub fn finish(
+        &mut self,
+        tree: &mut Tree,
+        lowers: &[BorrowedFd<'_>],
+        warnings: Warnings,
+    ) -> Result<Sealed> {
         match self {
             Self::Dirs(dirs) => dirs.finish(tree, lowers, warnings),
         }

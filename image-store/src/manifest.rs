@@ -53,7 +53,10 @@ impl TryFrom<&oci::Descriptor> for Descriptor {
                     .decode(text)
                     .map_err(|e| invalid(format!("embedded data of {digest}: {e}")))?;
                 if data.len() as u64 != from.size() {
-                    return Err(Error::new(ErrorKind::Corrupt, format!("embedded data of {digest} has a wrong size")));
+                    return Err(Error::new(
+                        ErrorKind::Corrupt,
+                        format!("embedded data of {digest} has a wrong size"),
+                    ));
                 }
                 digest.verify(&data).map_err(|e| e.at("embedded data"))?;
                 Some(data)
@@ -64,7 +67,13 @@ impl TryFrom<&oci::Descriptor> for Descriptor {
             architecture: p.architecture().to_string(),
             variant: p.variant().clone(),
         });
-        Ok(Self { media_type: from.media_type().to_string(), digest, size: from.size(), data, platform })
+        Ok(Self {
+            media_type: from.media_type().to_string(),
+            digest,
+            size: from.size(),
+            data,
+            platform,
+        })
     }
 }
 
@@ -91,7 +100,11 @@ impl Platform {
             "loongarch64" => ("loong64", None),
             other => (other, None),
         };
-        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
     }
 
     /// How well an image for `other` runs here: nothing if not at all, lower is better.
@@ -107,7 +120,13 @@ impl Platform {
                 "amd64" => "v1",
                 _ => "v0",
             };
-            written.unwrap_or(default).strip_prefix('v')?.split('.').next()?.parse().ok()
+            written
+                .unwrap_or(default)
+                .strip_prefix('v')?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
         };
         level(&self.variant)?.checked_sub(level(&other.variant)?)
     }
@@ -121,7 +140,11 @@ impl FromStr for Platform {
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(invalid(format!("platform {text:?} is not os/architecture[/variant]"))),
+            _ => {
+                return Err(invalid(format!(
+                    "platform {text:?} is not os/architecture[/variant]"
+                )));
+            }
         };
         if parts.iter().any(|part| part.is_empty()) {
             return Err(invalid(format!("platform {text:?} has an empty part")));
@@ -137,7 +160,9 @@ impl FromStr for Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+        self.variant
+            .iter()
+            .try_for_each(|variant| write!(f, "/{variant}"))
     }
 }
 
@@ -152,16 +177,26 @@ impl Index {
     /// The entry that suits a platform best.
     pub fn choose(&self, wanted: &Platform) -> Result<&Descriptor> {
         let distance = |descriptor: &&Descriptor| {
-            descriptor.platform.as_ref().map_or(Some(u32::MAX), |platform| wanted.distance(platform))
+            descriptor
+                .platform
+                .as_ref()
+                .map_or(Some(u32::MAX), |platform| wanted.distance(platform))
         };
         self.manifests
             .iter()
             .filter(|descriptor| distance(descriptor).is_some())
             .min_by_key(|descriptor| distance(descriptor))
             .ok_or_else(|| {
-                let offered = self.manifests.iter().filter_map(|d| d.platform.as_ref()).map(Platform::to_string);
+                let offered = self
+                    .manifests
+                    .iter()
+                    .filter_map(|d| d.platform.as_ref())
+                    .map(Platform::to_string);
                 let offered = offered.collect::<Vec<_>>().join(", ");
-                Error::new(ErrorKind::NotFound, format!("no manifest for {wanted}; there is {offered}"))
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("no manifest for {wanted}; there is {offered}"),
+                )
             })
     }
 }
@@ -187,19 +222,31 @@ pub enum Document {
 /// The media type that a document has, from what was promised and what it says itself; all must agree.
 pub fn media_type(data: &[u8], promised: Option<&str>) -> Result<String> {
     let value = json(data)?;
-    let object = value.as_object().ok_or_else(|| invalid("manifest is not a JSON object"))?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| invalid("manifest is not a JSON object"))?;
     let has = |key: &str| object.contains_key(key);
     if (has("layers") || has("config")) && (has("manifests") || has("fsLayers")) {
         return Err(invalid("document is a manifest and an index at once"));
     }
-    if has("fsLayers") || object.get("schemaVersion").and_then(serde_json::Value::as_u64) == Some(1) {
-        return Err(Error::new(ErrorKind::Unsupported, "manifest schema 1 is not served any more"));
+    if has("fsLayers")
+        || object
+            .get("schemaVersion")
+            .and_then(serde_json::Value::as_u64)
+            == Some(1)
+    {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "manifest schema 1 is not served any more",
+        ));
     }
     let inside = object.get("mediaType").and_then(serde_json::Value::as_str);
     let promised = promised.map(|p| p.split(';').next().unwrap_or(p).trim());
     let found = match (inside, promised) {
         (Some(inside), Some(promised)) if inside != promised => {
-            return Err(invalid(format!("document says it is {inside:?}, but was promised as {promised:?}")));
+            return Err(invalid(format!(
+                "document says it is {inside:?}, but was promised as {promised:?}"
+            )));
         }
         (Some(inside), _) => inside,
         (None, Some(promised)) => promised,
@@ -209,7 +256,9 @@ pub fn media_type(data: &[u8], promised: Option<&str>) -> Result<String> {
     match found {
         OCI_MANIFEST | DOCKER_MANIFEST if !has("manifests") => Ok(found.to_owned()),
         OCI_INDEX | DOCKER_LIST if !has("layers") => Ok(found.to_owned()),
-        _ => Err(invalid(format!("media type {found:?} does not fit the document"))),
+        _ => Err(invalid(format!(
+            "media type {found:?} does not fit the document"
+        ))),
     }
 }
 
@@ -220,28 +269,55 @@ pub fn parse(data: &[u8], promised: Option<&str>) -> Result<Document> {
     if matches!(found.as_str(), OCI_INDEX | DOCKER_LIST) {
         let index: oci::ImageIndex = serde_json::from_slice(data).map_err(broken)?;
         if index.manifests().len() > limits::INDEX_ENTRIES {
-            return Err(limit(format!("index has more than {} entries", limits::INDEX_ENTRIES)));
+            return Err(limit(format!(
+                "index has more than {} entries",
+                limits::INDEX_ENTRIES
+            )));
         }
-        let manifests = index.manifests().iter().map(Descriptor::try_from).collect::<Result<_>>()?;
+        let manifests = index
+            .manifests()
+            .iter()
+            .map(Descriptor::try_from)
+            .collect::<Result<_>>()?;
         return Ok(Document::Index(Index { manifests }));
     }
     let manifest: oci::ImageManifest = serde_json::from_slice(data).map_err(broken)?;
     if manifest.layers().len() > limits::LAYERS {
-        return Err(limit(format!("image has more than {} layers", limits::LAYERS)));
+        return Err(limit(format!(
+            "image has more than {} layers",
+            limits::LAYERS
+        )));
     }
     let config = Descriptor::try_from(manifest.config())?;
     if config.size > limits::DOCUMENT {
-        return Err(limit(format!("config has {} bytes, at most {} are accepted", config.size, limits::DOCUMENT)));
+        return Err(limit(format!(
+            "config has {} bytes, at most {} are accepted",
+            config.size,
+            limits::DOCUMENT
+        )));
     }
-    let layers = manifest.layers().iter().map(Descriptor::try_from).collect::<Result<_>>()?;
+    let layers = manifest
+        .layers()
+        .iter()
+        .map(Descriptor::try_from)
+        .collect::<Result<_>>()?;
     Ok(Document::Manifest(Manifest { config, layers }))
 }
 
 /// Whether a media type is a file system layer's. How it is compressed, its first bytes say.
 pub fn is_layer(media_type: &str) -> bool {
-    let oci = ["application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar"];
-    let docker = ["application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar"];
-    let rest = oci.iter().chain(&docker).find_map(|prefix| media_type.strip_prefix(prefix));
+    let oci = [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ];
+    let docker = [
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    let rest = oci
+        .iter()
+        .chain(&docker)
+        .find_map(|prefix| media_type.strip_prefix(prefix));
     matches!(rest, Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd"))
 }
 
@@ -257,13 +333,25 @@ pub struct Config {
 /// Parses a config that belongs to `layers` layers.
 pub fn parse_config(data: &[u8], layers: usize) -> Result<Config> {
     json(data)?;
-    let image: oci::ImageConfiguration = serde_json::from_slice(data).map_err(|e| invalid(format!("config: {e}")))?;
+    let image: oci::ImageConfiguration =
+        serde_json::from_slice(data).map_err(|e| invalid(format!("config: {e}")))?;
     if image.rootfs().typ() != "layers" {
-        return Err(invalid(format!("config: rootfs type {:?} is not \"layers\"", image.rootfs().typ())));
+        return Err(invalid(format!(
+            "config: rootfs type {:?} is not \"layers\"",
+            image.rootfs().typ()
+        )));
     }
-    let diff_ids = image.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<Vec<Digest>>>()?;
+    let diff_ids = image
+        .rootfs()
+        .diff_ids()
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<Vec<Digest>>>()?;
     if diff_ids.len() != layers {
-        return Err(invalid(format!("config names {} layers, the manifest {layers}", diff_ids.len())));
+        return Err(invalid(format!(
+            "config names {} layers, the manifest {layers}",
+            diff_ids.len()
+        )));
     }
     Ok(Config { image, diff_ids })
 }
@@ -271,7 +359,10 @@ pub fn parse_config(data: &[u8], layers: usize) -> Result<Config> {
 /// Parses JSON after its size and depth were checked.
 pub fn json(data: &[u8]) -> Result<serde_json::Value> {
     if data.len() as u64 > limits::DOCUMENT {
-        return Err(limit(format!("document is larger than {} bytes", limits::DOCUMENT)));
+        return Err(limit(format!(
+            "document is larger than {} bytes",
+            limits::DOCUMENT
+        )));
     }
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for byte in data {
@@ -284,7 +375,10 @@ pub fn json(data: &[u8]) -> Result<serde_json::Value> {
             _ => {}
         }
         if depth > limits::JSON_DEPTH {
-            return Err(limit(format!("document nests deeper than {}", limits::JSON_DEPTH)));
+            return Err(limit(format!(
+                "document nests deeper than {}",
+                limits::JSON_DEPTH
+            )));
         }
     }
     serde_json::from_slice(data).map_err(|e| invalid(format!("document: {e}")))
@@ -295,11 +389,17 @@ mod tests {
     use super::*;
 
     fn descriptor(kind: &str) -> String {
-        format!(r#"{{"mediaType":"{kind}","digest":"{}","size":1}}"#, Digest::of(b"x"))
+        format!(
+            r#"{{"mediaType":"{kind}","digest":"{}","size":1}}"#,
+            Digest::of(b"x")
+        )
     }
 
     fn manifest(extra: &str) -> String {
-        format!(r#"{{"schemaVersion":2,{extra}"config":{},"layers":[]}}"#, descriptor(OCI_CONFIG))
+        format!(
+            r#"{{"schemaVersion":2,{extra}"config":{},"layers":[]}}"#,
+            descriptor(OCI_CONFIG)
+        )
     }
 
     #[test]
@@ -308,16 +408,32 @@ mod tests {
         for (data, promised, fits) in [
             (manifest(""), None, true),
             (manifest(""), Some(OCI_MANIFEST), true),
-            (manifest(""), Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"), true),
+            (
+                manifest(""),
+                Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
+                true,
+            ),
             (manifest(""), Some(OCI_INDEX), false),
             (manifest(""), Some("text/plain"), false),
-            (manifest(&format!(r#""mediaType":"{OCI_MANIFEST}","#)), Some(DOCKER_MANIFEST), false),
+            (
+                manifest(&format!(r#""mediaType":"{OCI_MANIFEST}","#)),
+                Some(DOCKER_MANIFEST),
+                false,
+            ),
             (confused, Some(OCI_MANIFEST), false),
-            (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), None, false),
+            (
+                r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(),
+                None,
+                false,
+            ),
             ("[]".to_owned(), None, false),
             ("{".to_owned(), None, false),
         ] {
-            assert_eq!(parse(data.as_bytes(), promised).is_ok(), fits, "{data} as {promised:?}");
+            assert_eq!(
+                parse(data.as_bytes(), promised).is_ok(),
+                fits,
+                "{data} as {promised:?}"
+            );
         }
     }
 
@@ -329,12 +445,24 @@ mod tests {
         assert!(json(text.as_bytes()).is_ok());
         let layer = descriptor(OCI_LAYER_GZIP);
         let many = vec![layer.as_str(); limits::LAYERS + 1].join(",");
-        let data = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{many}]}}"#, descriptor(OCI_CONFIG));
-        assert_eq!(parse(data.as_bytes(), None).unwrap_err().kind(), ErrorKind::Limit);
+        let data = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[{many}]}}"#,
+            descriptor(OCI_CONFIG)
+        );
+        assert_eq!(
+            parse(data.as_bytes(), None).unwrap_err().kind(),
+            ErrorKind::Limit
+        );
         let many = vec![descriptor(OCI_MANIFEST); limits::INDEX_ENTRIES + 1].join(",");
         let data = format!(r#"{{"schemaVersion":2,"manifests":[{many}]}}"#);
-        assert_eq!(parse(data.as_bytes(), None).unwrap_err().kind(), ErrorKind::Limit);
-        assert_eq!(json(&vec![b' '; (4 << 20) + 1]).unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(
+            parse(data.as_bytes(), None).unwrap_err().kind(),
+            ErrorKind::Limit
+        );
+        assert_eq!(
+            json(&vec![b' '; (4 << 20) + 1]).unwrap_err().kind(),
+            ErrorKind::Limit
+        );
     }
 
     #[test]
@@ -355,7 +483,9 @@ mod tests {
     fn configs_and_layers_must_agree() {
         let id = Digest::of(b"x");
         let with = |kind: &str| {
-            format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"{kind}","diff_ids":["{id}"]}}}}"#)
+            format!(
+                r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"{kind}","diff_ids":["{id}"]}}}}"#
+            )
         };
         assert!(parse_config(with("layers").as_bytes(), 1).is_ok());
         assert!(parse_config(with("layers").as_bytes(), 2).is_err());
@@ -372,9 +502,21 @@ mod tests {
             data: None,
             platform: Some(text.parse().unwrap()),
         };
-        let index = Index { manifests: ["linux/amd64", "linux/arm/v6", "linux/arm/v8", "linux/arm/v7"].map(of).into() };
+        let index = Index {
+            manifests: [
+                "linux/amd64",
+                "linux/arm/v6",
+                "linux/arm/v8",
+                "linux/arm/v7",
+            ]
+            .map(of)
+            .into(),
+        };
         assert_eq!(index.choose(&wanted).unwrap(), &index.manifests[3]);
-        assert_eq!(index.choose(&"linux/arm/v6".parse().unwrap()).unwrap(), &index.manifests[1]);
+        assert_eq!(
+            index.choose(&"linux/arm/v6".parse().unwrap()).unwrap(),
+            &index.manifests[1]
+        );
         assert!(index.choose(&"linux/s390x".parse().unwrap()).is_err());
     }
 

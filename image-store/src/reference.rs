@@ -41,7 +41,11 @@ impl Reference {
     /// The same repository at a digest, without tag.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {
-        Self { tag: None, digest: Some(digest), ..self.clone() }
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 }
 
@@ -72,10 +76,20 @@ fn parse(text: &str) -> Option<Reference> {
         Some((host, path)) if is_host_like(host) => (host, path.to_owned()),
         _ => ("docker.io", name.to_owned()),
     };
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
-    let repository =
-        if host == "docker.io" && !repository.contains('/') { format!("library/{repository}") } else { repository };
-    if !is_host(host) || repository.len() > MAX_REPOSITORY || !repository.split('/').all(is_component) {
+    let host = if host == "index.docker.io" {
+        "docker.io"
+    } else {
+        host
+    };
+    let repository = if host == "docker.io" && !repository.contains('/') {
+        format!("library/{repository}")
+    } else {
+        repository
+    };
+    if !is_host(host)
+        || repository.len() > MAX_REPOSITORY
+        || !repository.split('/').all(is_component)
+    {
         return None;
     }
     let tag = match (tag, digest.is_some()) {
@@ -83,17 +97,26 @@ fn parse(text: &str) -> Option<Reference> {
         (None, true) => None,
         (None, false) => Some("latest".to_owned()),
     };
-    Some(Reference { host: host.to_owned(), repository, tag, digest })
+    Some(Reference {
+        host: host.to_owned(),
+        repository,
+        tag,
+        digest,
+    })
 }
 
 /// The first component is a host when it could not be a repository's: distribution's rule.
 fn is_host_like(text: &str) -> bool {
-    text == "localhost" || text.contains(['.', ':', '[']) || text.bytes().any(|b| b.is_ascii_uppercase())
+    text == "localhost"
+        || text.contains(['.', ':', '['])
+        || text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn is_host(text: &str) -> bool {
     let (name, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, rest)) = rest.split_once(']') else { return false };
+        let Some((address, rest)) = rest.split_once(']') else {
+            return false;
+        };
         if address.parse::<std::net::Ipv6Addr>().is_err() {
             return false;
         }
@@ -105,10 +128,14 @@ fn is_host(text: &str) -> bool {
         }
     };
     let port_fits = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok());
+        || port
+            .strip_prefix(':')
+            .is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok());
     let label_fits = |label: &str| {
         !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -119,7 +146,9 @@ fn is_host(text: &str) -> bool {
 fn is_component(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !is_word(*first) || !is_word(*last) {
         return false;
     }
@@ -132,7 +161,9 @@ fn is_component(text: &str) -> bool {
 pub fn is_tag(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= MAX_TAG
-        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
@@ -159,13 +190,22 @@ mod tests {
         for (text, full) in [
             ("alpine", "docker.io/library/alpine:latest".to_owned()),
             ("a/b", "docker.io/a/b:latest".to_owned()),
-            ("index.docker.io/alpine:3", "docker.io/library/alpine:3".to_owned()),
+            (
+                "index.docker.io/alpine:3",
+                "docker.io/library/alpine:3".to_owned(),
+            ),
             ("localhost/a", "localhost/a:latest".to_owned()),
             ("localhost:5000/a/b:v1", "localhost:5000/a/b:v1".to_owned()),
             ("[::1]:5000/a", "[::1]:5000/a:latest".to_owned()),
             ("q.io/a__b/c-d--e.f", "q.io/a__b/c-d--e.f:latest".to_owned()),
-            (&format!("q.io/a@sha256:{hex}"), format!("q.io/a@sha256:{hex}")),
-            (&format!("q.io/a:t@sha256:{hex}"), format!("q.io/a:t@sha256:{hex}")),
+            (
+                &format!("q.io/a@sha256:{hex}"),
+                format!("q.io/a@sha256:{hex}"),
+            ),
+            (
+                &format!("q.io/a:t@sha256:{hex}"),
+                format!("q.io/a:t@sha256:{hex}"),
+            ),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), full);
         }
@@ -175,8 +215,29 @@ mod tests {
     fn what_is_no_reference() {
         let long = "a".repeat(256);
         for text in [
-            "", ":", "a:", "A", "a//b", "/a", "a/", "q.io/", "a:-t", "a@sha256:12", "a_", "a___b", "a..b", "-a", "q.io/a b",
-            "../a", "q.io/../a", "q.io:99999/a", "q.io:x/a", "[::1/a", &long, "é", "a:é",
+            "",
+            ":",
+            "a:",
+            "A",
+            "a//b",
+            "/a",
+            "a/",
+            "q.io/",
+            "a:-t",
+            "a@sha256:12",
+            "a_",
+            "a___b",
+            "a..b",
+            "-a",
+            "q.io/a b",
+            "../a",
+            "q.io/../a",
+            "q.io:99999/a",
+            "q.io:x/a",
+            "[::1/a",
+            &long,
+            "é",
+            "a:é",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

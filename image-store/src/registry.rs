@@ -5,7 +5,7 @@
 pub mod auth;
 pub mod hosts;
 mod http;
-mod push;
+pub mod push;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, invalid};
@@ -21,7 +21,9 @@ use hosts::{Endpoint, Sources, Use};
 use http::{Call, Http, refusal};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How patient one is with a registry.
@@ -59,6 +61,8 @@ pub struct Registry {
     sources: Sources,
     credentials: Vec<PathBuf>,
     explicit: Option<Credentials>,
+    /// Whether a host with two schemes answers over TLS.
+    secure: Mutex<HashMap<String, bool>>,
     pub(crate) patience: Patience,
 }
 
@@ -71,7 +75,15 @@ pub trait Sink: Send {
 impl Registry {
     /// A client that reads its configuration from `sources` and credentials from `files`.
     pub fn new(sources: Sources, files: Vec<PathBuf>, patience: Patience) -> Self {
-        Self { http: Http::default(), tokens: Tokens::default(), sources, credentials: files, explicit: None, patience }
+        Self {
+            http: Http::default(),
+            tokens: Tokens::default(),
+            sources,
+            credentials: files,
+            explicit: None,
+            secure: Mutex::default(),
+            patience,
+        }
     }
 
     /// Uses these credentials instead of configured ones.
@@ -81,17 +93,69 @@ impl Registry {
         self
     }
 
-    fn endpoints(&self, reference: &Reference, wanted: Use) -> Result<Vec<Endpoint>> {
+    async fn endpoints(&self, reference: &Reference, wanted: Use) -> Result<Vec<Endpoint>> {
         let mut endpoints = self.sources.endpoints(reference)?;
         endpoints.retain(|endpoint| endpoint.uses.contains(&wanted));
         if endpoints.is_empty() {
-            return Err(Error::new(ErrorKind::Unsupported, format!("{}: no endpoint for {wanted:?}", reference.host)));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{}: no endpoint for {wanted:?}", reference.host),
+            ));
+        }
+        for pair in endpoints.clone().windows(2) {
+            let authority = pair[0].authority();
+            if authority == pair[1].authority()
+                && pair[0].base.starts_with("https:")
+                && pair[1].base.starts_with("http:")
+            {
+                let dropped = if self.is_secure(&pair[0]).await? {
+                    &pair[1].base
+                } else {
+                    &pair[0].base
+                };
+                endpoints.retain(|endpoint| endpoint.base != *dropped);
+            }
         }
         Ok(endpoints)
     }
 
+    /// Whether a host that may be spoken to in both ways speaks TLS. It is asked once.
+    async fn is_secure(&self, endpoint: &Endpoint) -> Result<bool> {
+        let authority = endpoint.authority();
+        let known = self
+            .secure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&authority)
+            .copied();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let url = format!("{}/", endpoint.base);
+        let call = Call::get(
+            url.parse()
+                .map_err(|_| invalid(format!("{url:?} is no address")))?,
+        );
+        let answered = self.http.send(endpoint, &call).await;
+        // A certificate that is not believed is no reason to do without.
+        let is_secure = match answered {
+            Ok(_) => true,
+            Err(error) => error.to_string().contains("certificate"),
+        };
+        self.secure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(authority, is_secure);
+        Ok(is_secure)
+    }
+
     /// Sends a call with whatever authorization the endpoint turns out to want.
-    async fn authorized(&self, endpoint: &Endpoint, call: &Call, actions: &str) -> Result<Response<Incoming>> {
+    async fn authorized(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        actions: &str,
+    ) -> Result<Response<Incoming>> {
         let scope = auth::scope(&endpoint.repository, actions);
         let mut call = call.clone();
         if let Some(header) = self.tokens.known(&endpoint.authority(), &scope) {
@@ -105,10 +169,22 @@ impl Registry {
             Some(credentials) => Some(credentials.clone()),
             None => self.configured_credentials(endpoint).await?,
         };
-        let next = self.tokens.answer(&self.http, endpoint, answer.headers(), (&scope, credentials)).await?;
+        let next = self
+            .tokens
+            .answer(
+                &self.http,
+                endpoint,
+                answer.headers(),
+                (&scope, credentials),
+            )
+            .await?;
         match next {
             None => Ok(answer),
-            Some(header) => self.http.send(endpoint, &call.header(AUTHORIZATION, &header)?).await,
+            Some(header) => {
+                self.http
+                    .send(endpoint, &call.header(AUTHORIZATION, &header)?)
+                    .await
+            }
         }
     }
 
@@ -116,7 +192,9 @@ impl Registry {
     async fn configured_credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>> {
         let (files, authority) = (self.credentials.clone(), endpoint.authority());
         let repository = endpoint.repository.clone();
-        let asked = tokio::task::spawn_blocking(move || auth::credentials(&files, &authority, &repository)).await;
+        let asked =
+            tokio::task::spawn_blocking(move || auth::credentials(&files, &authority, &repository))
+                .await;
         asked.map_err(|e| Error::new(ErrorKind::Unavailable, format!("credentials: {e}")))?
     }
 
@@ -143,7 +221,11 @@ impl Registry {
             };
             let wait = asked.unwrap_or(pause).max(pause);
             // A connection that cannot be made is tried once here: the next endpoint may be better.
-            let most = if error.kind() == ErrorKind::Unavailable { 2 } else { self.patience.tries };
+            let most = if error.kind() == ErrorKind::Unavailable {
+                2
+            } else {
+                self.patience.tries
+            };
             if !error.is_transient() || tries >= most || wait > self.patience.longest {
                 return Err(error);
             }
@@ -170,15 +252,25 @@ impl Registry {
 
     /// Fetches a manifest or index by tag or digest, and checks it.
     pub async fn manifest(&self, reference: &Reference) -> Result<Stored> {
-        let wanted = if reference.digest.is_some() { Use::Pull } else { Use::Resolve };
-        let endpoints = self.endpoints(reference, wanted)?;
+        let wanted = if reference.digest.is_some() {
+            Use::Pull
+        } else {
+            Use::Resolve
+        };
+        let endpoints = self.endpoints(reference, wanted).await?;
         let target = reference.target();
         self.anywhere(&endpoints, async |endpoint| {
-            let call = Call::get(endpoint.url(&format!("manifests/{target}"))?).header(ACCEPT_HEADER, ACCEPT)?;
+            let call = Call::get(endpoint.url(&format!("manifests/{target}"))?)
+                .header(ACCEPT_HEADER, ACCEPT)?;
             let answer = self.call(endpoint, &call, "pull", &[200]).await?;
             let promised = text_header(&answer, CONTENT_TYPE.as_str());
             let claimed = text_header(&answer, "docker-content-digest");
-            let data = http::read_all(answer.into_body(), limits::DOCUMENT, Duration::from_secs(120)).await?;
+            let data = http::read_all(
+                answer.into_body(),
+                limits::DOCUMENT,
+                Duration::from_secs(120),
+            )
+            .await?;
             let digest = match &reference.digest {
                 Some(digest) => *digest,
                 None => match claimed.and_then(|text| text.parse::<Digest>().ok()) {
@@ -186,15 +278,25 @@ impl Registry {
                     None => Digest::of(&data),
                 },
             };
-            digest.verify(&data).map_err(|e| e.at(format!("GET {}", call.url)))?;
+            digest
+                .verify(&data)
+                .map_err(|e| e.at(format!("GET {}", call.url)))?;
             let media_type = crate::manifest::media_type(&data, promised.as_deref())?;
-            Ok(Stored { digest, media_type, data: data.into() })
+            Ok(Stored {
+                digest,
+                media_type,
+                data: data.into(),
+            })
         })
         .await
     }
 
     /// Fetches a small blob, such as a config, and checks it.
-    pub async fn small_blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Stored> {
+    pub async fn small_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Stored> {
         let stored = |data: Vec<u8>| Stored {
             digest: descriptor.digest,
             media_type: descriptor.media_type.clone(),
@@ -204,14 +306,25 @@ impl Registry {
             return Ok(stored(data.clone()));
         }
         if descriptor.size > limits::DOCUMENT {
-            return Err(crate::error::limit(format!("blob {} is too large", descriptor.digest)));
+            return Err(crate::error::limit(format!(
+                "blob {} is too large",
+                descriptor.digest
+            )));
         }
-        let endpoints = self.endpoints(reference, Use::Pull)?;
+        let endpoints = self.endpoints(reference, Use::Pull).await?;
         self.anywhere(&endpoints, async |endpoint| {
             let call = Call::get(endpoint.url(&format!("blobs/{}", descriptor.digest))?);
             let answer = self.call(endpoint, &call, "pull", &[200]).await?;
-            let data = http::read_all(answer.into_body(), descriptor.size, Duration::from_secs(120)).await?;
-            descriptor.digest.verify(&data).map_err(|e| e.at(format!("GET {}", call.url)))?;
+            let data = http::read_all(
+                answer.into_body(),
+                descriptor.size,
+                Duration::from_secs(120),
+            )
+            .await?;
+            descriptor
+                .digest
+                .verify(&data)
+                .map_err(|e| e.at(format!("GET {}", call.url)))?;
             Ok(stored(data.into()))
         })
         .await
@@ -226,10 +339,16 @@ impl Registry {
         (from, skip): (u64, usize),
         sink: &mut impl Sink,
     ) -> Result<()> {
-        let endpoints = self.endpoints(reference, Use::Pull)?;
-        let endpoints = endpoints.get(skip..).filter(|rest| !rest.is_empty()).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("blob {}: no further endpoint", descriptor.digest))
-        })?;
+        let endpoints = self.endpoints(reference, Use::Pull).await?;
+        let endpoints = endpoints
+            .get(skip..)
+            .filter(|rest| !rest.is_empty())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("blob {}: no further endpoint", descriptor.digest),
+                )
+            })?;
         let mut at = from;
         let mut errors = Vec::new();
         for endpoint in endpoints {
@@ -256,11 +375,18 @@ impl Registry {
             if at == descriptor.size {
                 return Ok(());
             }
-            if errors.last().is_some_and(|e| matches!(e.kind(), ErrorKind::NoSpace | ErrorKind::Os(_))) {
+            if errors
+                .last()
+                .is_some_and(|e| matches!(e.kind(), ErrorKind::NoSpace | ErrorKind::Os(_)))
+            {
                 break;
             }
         }
-        if at == descriptor.size { Ok(()) } else { Err(combined(errors)) }
+        if at == descriptor.size {
+            Ok(())
+        } else {
+            Err(combined(errors))
+        }
     }
 
     /// One connection's part of a blob. `at` moves with every byte that `sink` took.
@@ -280,27 +406,38 @@ impl Registry {
         if answer.status() == StatusCode::PARTIAL_CONTENT {
             let range = text_header(&answer, CONTENT_RANGE.as_str()).unwrap_or_default();
             if !range.starts_with(&format!("bytes {at}-")) {
-                return Err(invalid(format!("GET {}: asked from byte {at}, got {range:?}", call.url)));
+                return Err(invalid(format!(
+                    "GET {}: asked from byte {at}, got {range:?}",
+                    call.url
+                )));
             }
         } else {
             skip = *at;
         }
         let mut body = answer.into_body();
         let mut watchdog = Watchdog::new(self.patience);
-        let broken = |why: String| Error::new(ErrorKind::Unavailable, format!("GET {}: {why}", call.url));
+        let broken =
+            |why: String| Error::new(ErrorKind::Unavailable, format!("GET {}: {why}", call.url));
         loop {
             let frame = tokio::time::timeout(watchdog.left(), body.frame()).await;
-            let Ok(frame) = frame else { return Err(broken(watchdog.verdict())) };
+            let Ok(frame) = frame else {
+                return Err(broken(watchdog.verdict()));
+            };
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|e| broken(format!("connection broke at byte {at}: {e}")))?;
-            let Ok(mut data) = frame.into_data() else { continue };
+            let Ok(mut data) = frame.into_data() else {
+                continue;
+            };
             watchdog.feed(data.len() as u64).map_err(broken)?;
             let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(data.len());
             skip -= skipped as u64;
             data = data.split_off(skipped);
             if data.len() as u64 > descriptor.size - *at {
                 let most = descriptor.size;
-                return Err(Error::new(ErrorKind::Corrupt, format!("GET {}: more than {most} bytes", call.url)));
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("GET {}: more than {most} bytes", call.url),
+                ));
             }
             if !data.is_empty() {
                 let length = data.len() as u64;
@@ -313,15 +450,23 @@ impl Registry {
         if *at == descriptor.size {
             return Ok(());
         }
-        Err(broken(format!("body ended at byte {at} of {}", descriptor.size)))
+        Err(broken(format!(
+            "body ended at byte {at} of {}",
+            descriptor.size
+        )))
     }
 
     /// Fetches the descriptors of what refers to a manifest; by tag where the registry has no such call.
-    pub async fn referrers(&self, reference: &Reference, digest: &Digest) -> Result<Vec<serde_json::Value>> {
-        let endpoints = self.endpoints(reference, Use::Pull)?;
+    pub async fn referrers(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<Vec<serde_json::Value>> {
+        let endpoints = self.endpoints(reference, Use::Pull).await?;
         let data = self
             .anywhere(&endpoints, async |endpoint| {
-                let call = Call::get(endpoint.url(&format!("referrers/{digest}"))?).header(ACCEPT_HEADER, ACCEPT)?;
+                let call = Call::get(endpoint.url(&format!("referrers/{digest}"))?)
+                    .header(ACCEPT_HEADER, ACCEPT)?;
                 let mut answer = self.call(endpoint, &call, "pull", &[200, 404, 400]).await?;
                 if answer.status() != StatusCode::OK {
                     let tag = format!("manifests/{}-{}", digest.algorithm().name(), digest.hex());
@@ -331,21 +476,30 @@ impl Registry {
                         return Ok(Bytes::from_static(b"{\"manifests\":[]}"));
                     }
                 }
-                http::read_all(answer.into_body(), limits::DOCUMENT, Duration::from_secs(120)).await
+                http::read_all(
+                    answer.into_body(),
+                    limits::DOCUMENT,
+                    Duration::from_secs(120),
+                )
+                .await
             })
             .await?;
         let value = crate::manifest::json(&data)?;
         let list = value.get("manifests").and_then(serde_json::Value::as_array);
-        list.cloned().ok_or_else(|| invalid("referrers: answer has no manifests"))
+        list.cloned()
+            .ok_or_else(|| invalid("referrers: answer has no manifests"))
     }
 
     /// Whether a registry accepts the credentials; for `login`.
     pub async fn ping(&self, host: &str) -> Result<()> {
         let reference: Reference = format!("{host}/x").parse()?;
-        let endpoints = self.endpoints(&reference, Use::Resolve)?;
+        let endpoints = self.endpoints(&reference, Use::Resolve).await?;
         self.anywhere(&endpoints, async |endpoint| {
             let url = format!("{}/", endpoint.base);
-            let call = Call::get(url.parse().map_err(|_| invalid(format!("{url:?} is no address")))?);
+            let call = Call::get(
+                url.parse()
+                    .map_err(|_| invalid(format!("{url:?} is no address")))?,
+            );
             self.call(endpoint, &call, "pull", &[200]).await.map(drop)
         })
         .await
@@ -353,22 +507,40 @@ impl Registry {
 }
 
 fn text_header(answer: &Response<Incoming>, name: &str) -> Option<String> {
-    answer.headers().get(name).map(HeaderValue::as_bytes).and_then(|b| std::str::from_utf8(b).ok()).map(str::to_owned)
+    answer
+        .headers()
+        .get(name)
+        .map(HeaderValue::as_bytes)
+        .and_then(|b| std::str::from_utf8(b).ok())
+        .map(str::to_owned)
 }
 
 fn combined(mut errors: Vec<Error>) -> Error {
     // Retries of one endpoint say the same.
     errors.dedup_by(|a, b| a.to_string() == b.to_string());
-    let Some(last) = errors.pop() else { return Error::new(ErrorKind::NotFound, "no endpoint") };
+    let Some(last) = errors.pop() else {
+        return Error::new(ErrorKind::NotFound, "no endpoint");
+    };
     // The most telling kind: what says something about the thing, before what says something about the network.
-    let kind = errors.iter().map(Error::kind).find(|_| last.kind() == ErrorKind::Unavailable).unwrap_or(last.kind());
-    let texts = errors.iter().map(Error::to_string).chain([last.to_string()]).collect::<Vec<_>>();
+    let kind = errors
+        .iter()
+        .map(Error::kind)
+        .find(|_| last.kind() == ErrorKind::Unavailable)
+        .unwrap_or_else(|| last.kind());
+    let texts = errors
+        .iter()
+        .map(Error::to_string)
+        .chain([last.to_string()])
+        .collect::<Vec<_>>();
     Error::new(kind, texts.join("; "))
 }
 
 /// Up to a quarter longer, so that many clients do not come back at once.
 fn jittered(pause: Duration) -> Duration {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .subsec_nanos();
     pause + pause.mul_f64(f64::from(nanos % 1000) / 4000.0)
 }
 
@@ -382,7 +554,12 @@ struct Watchdog {
 
 impl Watchdog {
     fn new(patience: Patience) -> Self {
-        Self { patience, since: Instant::now(), bytes: 0, paused: None }
+        Self {
+            patience,
+            since: Instant::now(),
+            bytes: 0,
+            paused: None,
+        }
     }
 
     fn left(&self) -> Duration {
@@ -390,7 +567,10 @@ impl Watchdog {
     }
 
     fn verdict(&self) -> String {
-        format!("slower than {} bytes in {:?}", self.patience.least, self.patience.window)
+        format!(
+            "slower than {} bytes in {:?}",
+            self.patience.least, self.patience.window
+        )
     }
 
     fn feed(&mut self, bytes: u64) -> std::result::Result<(), String> {

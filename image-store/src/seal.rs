@@ -63,10 +63,19 @@ pub fn leaf(meta: &Meta, body: Body<'_>) -> Leaf {
     }
     match body {
         Body::Directory { opaque } => hasher.update(if opaque { b"o" } else { b"d" }),
-        Body::File(size, content) => hasher.update(b"f").update(&size.to_le_bytes()).update(&content),
+        Body::File(size, content) => hasher
+            .update(b"f")
+            .update(&size.to_le_bytes())
+            .update(&content),
         Body::Symlink(target) => hasher.update(b"l").update(target),
-        Body::Char(major, minor) => hasher.update(b"c").update(&major.to_le_bytes()).update(&minor.to_le_bytes()),
-        Body::Block(major, minor) => hasher.update(b"b").update(&major.to_le_bytes()).update(&minor.to_le_bytes()),
+        Body::Char(major, minor) => hasher
+            .update(b"c")
+            .update(&major.to_le_bytes())
+            .update(&minor.to_le_bytes()),
+        Body::Block(major, minor) => hasher
+            .update(b"b")
+            .update(&major.to_le_bytes())
+            .update(&minor.to_le_bytes()),
         Body::Fifo => hasher.update(b"p"),
         Body::Whiteout => &mut hasher,
     };
@@ -74,7 +83,9 @@ pub fn leaf(meta: &Meta, body: Body<'_>) -> Leaf {
 }
 
 fn bytes(hasher: &mut blake3::Hasher, data: &[u8]) {
-    hasher.update(&(data.len() as u64).to_le_bytes()).update(data);
+    hasher
+        .update(&(data.len() as u64).to_le_bytes())
+        .update(data);
 }
 
 /// Collects the inodes of a layer in order.

@@ -7,6 +7,7 @@
 //!   layers/       unpacked layers: sha256-<hex> of the DiffID, or of the chain id where a layer took something from
 //!                 those below it
 //!   staging/      what is being made: <digest>.part (a blob so far), <digest>.dir (a layer so far)
+//!   empty/        what its name says, the lowest layer of mounts
 //!   run/          lock files; each exists only while it is held
 //! ```
 //!
@@ -104,21 +105,33 @@ pub struct Commit {
 impl Store {
     /// Opens the store below `root`, and makes it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").call(|| "read boot_id")?;
+        let boot =
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id").call(|| "read boot_id")?;
         Self::open_in_boot(root, boot.trim())
     }
 
     /// The same, as if the machine had been started as `boot`: for tests of what a power loss leaves.
     pub fn open_in_boot(root: &Path, boot: &str) -> Result<Self> {
-        for name in ["", "blobs", "layers", "staging", "run"] {
+        for name in ["", "blobs", "layers", "staging", "run", "empty"] {
             let path = root.join(name);
-            DirBuilder::new().recursive(true).mode(0o700).create(&path).call(|| format!("mkdir {path:?}"))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .call(|| format!("mkdir {path:?}"))?;
         }
         let dir = File::open(root).call(|| format!("open {root:?}"))?.into();
         let database = root.join("database");
-        let connection = Connection::open(&database).map_err(Error::from).at(|| format!("open {database:?}"))?;
+        let connection = Connection::open(&database)
+            .map_err(Error::from)
+            .at(|| format!("open {database:?}"))?;
         prepare(&connection).at(|| format!("open {database:?}"))?;
-        Ok(Self { root: root.to_owned(), dir, database: Mutex::new(connection), boot: boot.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+            dir,
+            database: Mutex::new(connection),
+            boot: boot.to_owned(),
+        })
     }
 
     /// Where it is.
@@ -141,7 +154,10 @@ impl Store {
     }
 
     /// Runs one transaction that holds the write lock from its begin.
-    pub(crate) fn transaction<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn transaction<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut database = self.database();
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;
@@ -150,10 +166,14 @@ impl Store {
     }
 
     /// The same, on disk when it returns.
-    pub(crate) fn lasting_transaction<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn lasting_transaction<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         self.database().pragma_update(None, "synchronous", "FULL")?;
         let done = self.transaction(work);
-        self.database().pragma_update(None, "synchronous", "NORMAL")?;
+        self.database()
+            .pragma_update(None, "synchronous", "NORMAL")?;
         done
     }
 
@@ -170,9 +190,19 @@ impl Store {
     /// Opens something of the store by its path below the root.
     pub fn open_path(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
-        openat2(&self.dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
-            .call(|| format!("openat2({:?})", self.root.join(path)))
+        let mode = if flags.contains(OFlags::CREATE) {
+            Mode::RUSR | Mode::WUSR
+        } else {
+            Mode::empty()
+        };
+        openat2(
+            &self.dir,
+            path,
+            flags,
+            mode,
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+        .call(|| format!("openat2({:?})", self.root.join(path)))
     }
 
     /// Opens the directory of an unpacked layer.
@@ -223,10 +253,13 @@ impl Store {
     /// Moves something from `staging` to its place. What stands there already is garbage: the caller holds the lock of
     /// its name and found no row.
     pub fn place(&self, staged: &str, path: &str) -> Result<()> {
-        let (holder, name) = path.split_once('/').ok_or_else(|| crate::error::invalid("path in the store"))?;
+        let (holder, name) = path
+            .split_once('/')
+            .ok_or_else(|| crate::error::invalid("path in the store"))?;
         let holder = self.open_path(holder, OFlags::RDONLY | OFlags::DIRECTORY)?;
         crate::layout::dirs::remove_all(holder.as_fd(), name.as_bytes())?;
-        rustix::fs::renameat(&self.dir, staged, &self.dir, path).call(|| format!("renameat({staged:?}, {path:?})"))
+        rustix::fs::renameat(&self.dir, staged, &self.dir, path)
+            .call(|| format!("renameat({staged:?}, {path:?})"))
     }
 
     /// Waits until everything written so far is on disk.
@@ -251,7 +284,9 @@ fn prepare(connection: &Connection) -> Result<()> {
         VERSION => Ok(()),
         0 => {
             let schema = include_str!("store/schema.sql");
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {schema} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {schema} PRAGMA user_version = {VERSION}; COMMIT;"
+            ))?;
             Ok(())
         }
         other => Err(Error::new(
@@ -297,6 +332,8 @@ pub(crate) fn number(size: u64) -> i64 {
 
 /// Seconds since the epoch.
 pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -95,7 +95,18 @@ pub struct Reader<R> {
 impl<R: BufRead> Reader<R> {
     /// Reads from `source`, which should hand out large pieces.
     pub fn new(source: R) -> Self {
-        Self { source, body: 0, padding: 0, entries: 0, bytes: 0 }
+        Self {
+            source,
+            body: 0,
+            padding: 0,
+            entries: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The stream, which stands at the begin of the current entry's body.
+    pub fn source(&self) -> &R {
+        &self.source
     }
 
     /// The next entry, or nothing at the end of the archive. Skips what is left of the one before.
@@ -117,14 +128,25 @@ impl<R: BufRead> Reader<R> {
             match header.as_bytes()[156] {
                 b'x' => records.extend(&self.small_body(size, limits::PAX)?)?,
                 b'g' => Records::default().extend(&self.small_body(size, limits::PAX)?)?,
-                b'L' => long_name = Some(text(&self.small_body(size, limits::PATH as u64 + 1)?).to_vec()),
-                b'K' => long_link = Some(text(&self.small_body(size, limits::LINK as u64 + 1)?).to_vec()),
+                b'L' => {
+                    long_name =
+                        Some(text(&self.small_body(size, limits::PATH as u64 + 1)?).to_vec())
+                }
+                b'K' => {
+                    long_link =
+                        Some(text(&self.small_body(size, limits::LINK as u64 + 1)?).to_vec())
+                }
                 _ => {
                     self.entries += 1;
                     if self.entries > limits::ENTRIES {
-                        return Err(limit(format!("archive has more than {} entries", limits::ENTRIES)));
+                        return Err(limit(format!(
+                            "archive has more than {} entries",
+                            limits::ENTRIES
+                        )));
                     }
-                    return self.entry(&header, size, &records, long_name, long_link).map(Some);
+                    return self
+                        .entry(&header, size, &records, long_name, long_link)
+                        .map(Some);
                 }
             }
         }
@@ -169,7 +191,10 @@ impl<R: BufRead> Reader<R> {
     fn charge(&mut self, entry: &Entry) -> Result<()> {
         self.bytes = self.bytes.saturating_add(entry.size);
         if self.bytes > limits::LAYER_BYTES {
-            return Err(limit(format!("archive unpacks to more than {} bytes", limits::LAYER_BYTES)));
+            return Err(limit(format!(
+                "archive unpacks to more than {} bytes",
+                limits::LAYER_BYTES
+            )));
         }
         Ok(())
     }
@@ -208,7 +233,9 @@ impl<R: BufRead> Reader<R> {
             if buffer.is_empty() {
                 return Err(invalid("archive ends inside an entry"));
             }
-            let taken = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            let taken = buffer
+                .len()
+                .min(usize::try_from(length).unwrap_or(usize::MAX));
             sink(&buffer[..taken])?;
             self.source.consume(taken);
             length -= taken as u64;
@@ -222,7 +249,9 @@ impl<R: BufRead> Reader<R> {
 
     fn small_body(&mut self, size: u64, most: u64) -> Result<Vec<u8>> {
         if size > most {
-            return Err(limit(format!("extended header has {size} bytes, at most {most} are accepted")));
+            return Err(limit(format!(
+                "extended header has {size} bytes, at most {most} are accepted"
+            )));
         }
         let mut data = Vec::new();
         self.take(size, &mut |piece| {
@@ -240,7 +269,11 @@ impl<R: BufRead> Reader<R> {
         while filled < BLOCK {
             let buffer = self.source.fill_buf().call(|| "read archive")?;
             if buffer.is_empty() {
-                return if filled == 0 { Ok(None) } else { Err(invalid("archive ends inside a header")) };
+                return if filled == 0 {
+                    Ok(None)
+                } else {
+                    Err(invalid("archive ends inside a header"))
+                };
             }
             let taken = buffer.len().min(BLOCK - filled);
             block[filled..filled + taken].copy_from_slice(&buffer[..taken]);
@@ -251,42 +284,76 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn header(&mut self) -> Result<Option<tar::Header>> {
-        let Some(block) = self.block()? else { return Ok(None) };
+        let Some(block) = self.block()? else {
+            return Ok(None);
+        };
         if block == [0; BLOCK] {
             return match self.block()? {
-                Some(second) if second != [0; BLOCK] => Err(invalid("data follows a lone block of zeros")),
+                Some(second) if second != [0; BLOCK] => {
+                    Err(invalid("data follows a lone block of zeros"))
+                }
                 _ => Ok(None),
             };
         }
         let header = tar::Header::from_byte_slice(&block).clone();
         let stored = number(&header.as_old().cksum, "checksum")?;
         let field = 148..156;
-        let bytes = block.iter().enumerate().map(|(at, b)| if field.contains(&at) { b' ' } else { *b });
+        let bytes = block
+            .iter()
+            .enumerate()
+            .map(|(at, b)| if field.contains(&at) { b' ' } else { *b });
         let plain: i64 = bytes.clone().map(i64::from).sum();
         let signed: i64 = bytes.map(|b| i64::from(i8::from_ne_bytes([b]))).sum();
         if stored != plain && stored != signed {
-            return Err(Error::new(ErrorKind::Corrupt, "archive header has a wrong checksum"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "archive header has a wrong checksum",
+            ));
         }
         Ok(Some(header))
     }
 }
 
 fn check_names(entry: &Entry) -> Result<()> {
-    let shown = || String::from_utf8_lossy(&entry.path).chars().take(200).collect::<String>();
+    let shown = || {
+        String::from_utf8_lossy(&entry.path)
+            .chars()
+            .take(200)
+            .collect::<String>()
+    };
     if entry.path.is_empty() {
         return Err(invalid("entry has an empty name"));
     }
     if entry.path.contains(&0) || entry.link.contains(&0) {
-        return Err(invalid(format!("entry {:?} has a zero byte in a name", shown())));
+        return Err(invalid(format!(
+            "entry {:?} has a zero byte in a name",
+            shown()
+        )));
     }
     if entry.path.len() > limits::PATH {
-        return Err(limit(format!("entry {:?}… has a path longer than {}", shown(), limits::PATH)));
+        return Err(limit(format!(
+            "entry {:?}… has a path longer than {}",
+            shown(),
+            limits::PATH
+        )));
     }
-    if entry.path.split(|b| *b == b'/').any(|part| part.len() > limits::COMPONENT) {
-        return Err(limit(format!("entry {:?}… has a name longer than {}", shown(), limits::COMPONENT)));
+    if entry
+        .path
+        .split(|b| *b == b'/')
+        .any(|part| part.len() > limits::COMPONENT)
+    {
+        return Err(limit(format!(
+            "entry {:?}… has a name longer than {}",
+            shown(),
+            limits::COMPONENT
+        )));
     }
     if entry.link.len() > limits::LINK {
-        return Err(limit(format!("entry {:?} has a link target longer than {}", shown(), limits::LINK)));
+        return Err(limit(format!(
+            "entry {:?} has a link target longer than {}",
+            shown(),
+            limits::LINK
+        )));
     }
     if matches!(entry.kind, Kind::Symlink | Kind::HardLink) && entry.link.is_empty() {
         return Err(invalid(format!("link {:?} has no target", shown())));

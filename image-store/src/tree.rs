@@ -81,7 +81,9 @@ pub fn clean(path: &[u8]) -> Vec<Name> {
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { nodes: vec![Node::Directory(Box::default())] }
+        Self {
+            nodes: vec![Node::Directory(Box::default())],
+        }
     }
 }
 
@@ -100,7 +102,9 @@ impl Tree {
     pub fn directory(&self, id: NodeId) -> Result<&Directory> {
         match &self.nodes[id] {
             Node::Directory(directory) => Ok(directory),
-            _ => Err(invalid("a directory of the archive was replaced while in use")),
+            _ => Err(invalid(
+                "a directory of the archive was replaced while in use",
+            )),
         }
     }
 
@@ -108,7 +112,9 @@ impl Tree {
     pub fn directory_mut(&mut self, id: NodeId) -> Result<&mut Directory> {
         match &mut self.nodes[id] {
             Node::Directory(directory) => Ok(directory),
-            _ => Err(invalid("a directory of the archive was replaced while in use")),
+            _ => Err(invalid(
+                "a directory of the archive was replaced while in use",
+            )),
         }
     }
 
@@ -137,16 +143,22 @@ impl Tree {
         match &mut self.nodes[target] {
             Node::Symlink(_, _, links) | Node::Other(_, links) => *links += 1,
             Node::Directory(_) | Node::Pending(_) | Node::Removed => {
-                return Err(invalid("target of a hard link is a directory or not there yet"));
+                return Err(invalid(
+                    "target of a hard link is a directory or not there yet",
+                ));
             }
         }
-        self.directory_mut(parent)?.children.insert(name.into(), target);
+        self.directory_mut(parent)?
+            .children
+            .insert(name.into(), target);
         Ok(())
     }
 
     /// Takes a name away, with everything below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let Some(first) = self.directory_mut(parent)?.children.remove(name) else { return Ok(()) };
+        let Some(first) = self.directory_mut(parent)?.children.remove(name) else {
+            return Ok(());
+        };
         let mut doomed = vec![first];
         while let Some(id) = doomed.pop() {
             match &mut self.nodes[id] {
@@ -182,7 +194,9 @@ impl Tree {
                 at = self.directory(at)?.parent;
                 continue;
             }
-            let Some(next) = self.child(at, &part) else { return Ok(self.missing(at, part, todo)) };
+            let Some(next) = self.child(at, &part) else {
+                return Ok(self.missing(at, part, todo));
+            };
             match &self.nodes[next] {
                 Node::Directory(_) => at = next,
                 Node::Symlink(target, ..) => {
@@ -193,12 +207,16 @@ impl Tree {
                     if target.first() == Some(&b'/') {
                         at = ROOT;
                     }
-                    let parts = target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."));
+                    let parts = target
+                        .split(|b| *b == b'/')
+                        .filter(|part| !matches!(*part, b"" | b"."));
                     todo.extend(parts.rev().map(Name::from));
                 }
                 _ => {
                     let shown = String::from_utf8_lossy(&part).into_owned();
-                    return Err(invalid(format!("path goes through {shown:?}, which is not a directory")));
+                    return Err(invalid(format!(
+                        "path goes through {shown:?}, which is not a directory"
+                    )));
                 }
             }
         }
@@ -217,7 +235,9 @@ impl Tree {
 
     /// Looks up a name without following it if it is a symbolic link itself.
     pub fn lookup(&self, parts: &[Name]) -> Result<Found> {
-        let Some((name, parents)) = parts.split_last() else { return Ok(Found::Node(ROOT)) };
+        let Some((name, parents)) = parts.split_last() else {
+            return Ok(Found::Node(ROOT));
+        };
         match self.lookup_directory(parents)? {
             Found::Missing(mut path) => {
                 path.push(name.clone());
@@ -248,7 +268,10 @@ impl Tree {
     /// Fails if a path in this layer would be deeper than a file system call can name.
     pub fn check_depth(&self, id: NodeId) -> Result<()> {
         if self.path(id).len() > limits::PATH - limits::COMPONENT - 2 {
-            return Err(limit(format!("directory is deeper than {} bytes of path", limits::PATH)));
+            return Err(limit(format!(
+                "directory is deeper than {} bytes of path",
+                limits::PATH
+            )));
         }
         Ok(())
     }
@@ -264,9 +287,15 @@ mod tests {
 
     #[test]
     fn paths_are_clamped() {
-        for (path, clean) in
-            [("a/b", "a/b"), ("/a//b/.", "a/b"), ("../a", "a"), ("a/../../b", "b"), ("", ""), ("./", ""), ("a/..", "")]
-        {
+        for (path, clean) in [
+            ("a/b", "a/b"),
+            ("/a//b/.", "a/b"),
+            ("../a", "a"),
+            ("a/../../b", "b"),
+            ("", ""),
+            ("./", ""),
+            ("a/..", ""),
+        ] {
             assert_eq!(parts(path), parts(clean), "{path}");
         }
     }
@@ -275,18 +304,32 @@ mod tests {
     fn lookups_stay_inside_and_end() {
         let mut tree = Tree::default();
         let link = |target: &str| Node::Symlink(target.as_bytes().into(), [0; 32], 1);
-        let etc = tree.insert(ROOT, b"etc", Node::Directory(Box::default())).unwrap();
+        let etc = tree
+            .insert(ROOT, b"etc", Node::Directory(Box::default()))
+            .unwrap();
         tree.insert(ROOT, b"up", link("../../../etc")).unwrap();
         tree.insert(ROOT, b"absolute", link("/etc/")).unwrap();
         tree.insert(ROOT, b"loop", link("loop")).unwrap();
         tree.insert(ROOT, b"dead", link("x/../../y")).unwrap();
         tree.insert(etc, b"file", Node::Other([0; 32], 1)).unwrap();
-        assert_eq!(tree.lookup_directory(&parts("up")).unwrap(), Found::Node(etc));
-        assert_eq!(tree.lookup_directory(&parts("absolute")).unwrap(), Found::Node(etc));
-        assert_eq!(tree.lookup_directory(&parts("dead/z")).unwrap(), Found::Missing(parts("y/z")));
+        assert_eq!(
+            tree.lookup_directory(&parts("up")).unwrap(),
+            Found::Node(etc)
+        );
+        assert_eq!(
+            tree.lookup_directory(&parts("absolute")).unwrap(),
+            Found::Node(etc)
+        );
+        assert_eq!(
+            tree.lookup_directory(&parts("dead/z")).unwrap(),
+            Found::Missing(parts("y/z"))
+        );
         assert!(tree.lookup_directory(&parts("loop/a")).is_err());
         assert!(tree.lookup_directory(&parts("etc/file/a")).is_err());
-        assert_eq!(tree.lookup(&parts("up/none")).unwrap(), Found::Missing(parts("etc/none")));
+        assert_eq!(
+            tree.lookup(&parts("up/none")).unwrap(),
+            Found::Missing(parts("etc/none"))
+        );
     }
 
     #[test]

@@ -24,14 +24,19 @@ pub struct Unpacker {
 impl Unpacker {
     /// Unpacks into an empty layout.
     pub fn new(layout: Layout) -> Self {
-        Self { tree: Tree::default(), layout, warnings: Warnings::default() }
+        Self {
+            tree: Tree::default(),
+            layout,
+            warnings: Warnings::default(),
+        }
     }
 
     /// Reads the archive to the real end of its stream, and returns the stream.
     pub fn run<R: BufRead>(&mut self, source: R) -> Result<R> {
         let mut reader = Reader::new(source);
         while let Some(entry) = reader.next_entry()? {
-            self.entry(&entry, &mut reader).at(|| format!("entry {:?}", String::from_utf8_lossy(&entry.path)))?;
+            self.entry(&entry, &mut reader)
+                .at(|| format!("entry {:?}", String::from_utf8_lossy(&entry.path)))?;
         }
         reader.drain()
     }
@@ -48,10 +53,14 @@ impl Unpacker {
 
     fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
         if matches!(entry.kind, Kind::Char) && entry.device == (0, 0) {
-            return Err(invalid("device 0:0 is overlay's own mark for a removed file"));
+            return Err(invalid(
+                "device 0:0 is overlay's own mark for a removed file",
+            ));
         }
         let parts = clean(&entry.path);
-        let Some((name, parents)) = parts.split_last() else { return self.root(entry) };
+        let Some((name, parents)) = parts.split_last() else {
+            return self.root(entry);
+        };
         if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(parents, hidden);
         }
@@ -66,11 +75,15 @@ impl Unpacker {
         match entry.kind {
             Kind::Directory => {
                 self.layout.directory(&self.tree, parent, name)?;
-                let id = self.tree.insert(parent, name, Node::Directory(Box::default()))?;
+                let id = self
+                    .tree
+                    .insert(parent, name, Node::Directory(Box::default()))?;
                 self.tree.directory_mut(id)?.meta = Some(self.meta(entry));
             }
             Kind::File => {
-                let leaf = self.layout.file((&self.tree, parent, name), entry, reader)?;
+                let leaf = self
+                    .layout
+                    .file((&self.tree, parent, name), entry, reader)?;
                 self.tree.insert(parent, name, Node::Other(leaf, 1))?;
             }
             _ => {
@@ -112,7 +125,10 @@ impl Unpacker {
         } else if !hidden.starts_with(b".wh.") {
             // The rest of that prefix is for notes of an old union file system, which mean nothing here.
             let parent = self.parent(parents)?;
-            self.tree.directory_mut(parent)?.whiteouts.insert(hidden.into());
+            self.tree
+                .directory_mut(parent)?
+                .whiteouts
+                .insert(hidden.into());
         }
         Ok(())
     }
@@ -129,7 +145,8 @@ impl Unpacker {
                 Some(next) => next,
                 None => {
                     self.layout.directory(&self.tree, at, part)?;
-                    self.tree.insert(at, part, Node::Directory(Box::default()))?
+                    self.tree
+                        .insert(at, part, Node::Directory(Box::default()))?
                 }
             };
         }
@@ -140,7 +157,9 @@ impl Unpacker {
 
     /// A directory over a directory only changes its metadata.
     fn update_directory(&mut self, parent: NodeId, name: &[u8], entry: &Entry) -> Result<bool> {
-        let Some(id) = self.tree.child(parent, name) else { return Ok(false) };
+        let Some(id) = self.tree.child(parent, name) else {
+            return Ok(false);
+        };
         let meta = self.meta(entry);
         match self.tree.node_mut(id) {
             Node::Directory(directory) => {
@@ -153,7 +172,9 @@ impl Unpacker {
     }
 
     fn replace(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let Some(id) = self.tree.child(parent, name) else { return Ok(()) };
+        let Some(id) = self.tree.child(parent, name) else {
+            return Ok(());
+        };
         self.warnings.duplicates += 1;
         if !matches!(self.tree.node(id), Node::Pending(_)) {
             self.layout.remove(&self.tree, parent, name)?;
@@ -169,7 +190,9 @@ impl Unpacker {
             Found::Node(id) => match self.tree.node(id) {
                 Node::Directory(_) => return Err(invalid("hard link leads to a directory")),
                 Node::Pending(path) => path.clone(),
-                _ if self.tree.child(parent, name) == Some(id) => return Err(invalid("hard link leads to itself")),
+                _ if self.tree.child(parent, name) == Some(id) => {
+                    return Err(invalid("hard link leads to itself"));
+                }
                 _ => return self.link_to(parent, name, &target, id),
             },
         };
@@ -182,12 +205,15 @@ impl Unpacker {
     }
 
     fn link_to(&mut self, parent: NodeId, name: &Name, target: &[Name], id: NodeId) -> Result<()> {
-        let (first, holder) = target.split_last().ok_or_else(|| invalid("hard link leads to the root"))?;
+        let (first, holder) = target
+            .split_last()
+            .ok_or_else(|| invalid("hard link leads to the root"))?;
         let Found::Node(holder) = self.tree.lookup_directory(holder)? else {
             return Err(invalid("hard link leads nowhere"));
         };
         self.replace(parent, name)?;
-        self.layout.link(&self.tree, (holder, first), (parent, name))?;
+        self.layout
+            .link(&self.tree, (holder, first), (parent, name))?;
         self.tree.link(parent, name, id)
     }
 }

@@ -10,8 +10,9 @@ use crate::seal::{self, Body, Leaf, Meta, Sealer};
 use crate::tar::{Entry, Kind, Reader, Time};
 use crate::tree::{Found, Node, NodeId, ROOT, Tree};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr,
-    fstat, ftruncate, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    fchmod, fchown, fsetxattr, fstat, ftruncate, futimens, linkat, lsetxattr, makedev, mkdirat,
+    mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
 };
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -41,9 +42,19 @@ pub(super) fn beneath() -> ResolveFlags {
 }
 
 /// Opens a directory below `root` by a path without links; an empty path is the root itself.
-pub(super) fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_below(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
-    openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), beneath())
+    openat2(
+        root,
+        path,
+        flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+        beneath(),
+    )
 }
 
 fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
@@ -51,8 +62,14 @@ fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 fn stamps(time: Time) -> Timestamps {
-    let at = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
-    Timestamps { last_access: at, last_modification: at }
+    let at = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanos.into(),
+    };
+    Timestamps {
+        last_access: at,
+        last_modification: at,
+    }
 }
 
 impl Dirs {
@@ -87,9 +104,20 @@ impl Dirs {
 
     /// The metadata that will stand on disk for an entry, as far as privilege allows.
     pub fn meta(&mut self, entry: &Entry) -> Meta {
-        let xattrs = entry.xattrs.iter().filter(|(name, _)| seal::is_kept(name)).cloned().collect::<Vec<_>>();
+        let xattrs = entry
+            .xattrs
+            .iter()
+            .filter(|(name, _)| seal::is_kept(name))
+            .cloned()
+            .collect::<Vec<_>>();
         self.warnings.xattrs += (entry.xattrs.len() - xattrs.len()) as u64;
-        let mut meta = Meta { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs };
+        let mut meta = Meta {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            xattrs,
+        };
         if !self.privileged {
             meta.uid = rustix::process::geteuid().as_raw();
             meta.gid = rustix::process::getegid().as_raw();
@@ -101,7 +129,8 @@ impl Dirs {
     pub fn directory(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<()> {
         tree.check_depth(parent)?;
         self.inodes += 1;
-        mkdirat(self.fd(tree, parent)?, name, Mode::RWXU).call(|| format!("mkdirat({:?})", shown(name)))
+        mkdirat(self.fd(tree, parent)?, name, Mode::RWXU)
+            .call(|| format!("mkdirat({:?})", shown(name)))
     }
 
     /// See [`super::Layout::file`].
@@ -112,7 +141,8 @@ impl Dirs {
         reader: &mut Reader<R>,
     ) -> Result<Leaf> {
         let mut meta = self.meta(entry);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(self.fd(tree, parent)?, name, flags, Mode::RUSR | Mode::WUSR)
             .call(|| format!("openat({:?}, O_CREAT|O_EXCL)", shown(name)))?;
         let content = match &entry.sparse {
@@ -134,7 +164,8 @@ impl Dirs {
     fn apply(&mut self, fd: &OwnedFd, meta: &mut Meta) -> Result<()> {
         if self.privileged {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            fchown(fd, Some(uid), Some(gid)).call(|| format!("fchown({}, {})", meta.uid, meta.gid))?;
+            fchown(fd, Some(uid), Some(gid))
+                .call(|| format!("fchown({}, {})", meta.uid, meta.gid))?;
         }
         let mut kept = Vec::with_capacity(meta.xattrs.len());
         for (name, value) in std::mem::take(&mut meta.xattrs) {
@@ -158,19 +189,35 @@ impl Dirs {
     }
 
     /// See [`super::Layout::node`].
-    pub fn node(&mut self, (tree, parent, name): (&Tree, NodeId, &[u8]), entry: &Entry) -> Result<Option<Leaf>> {
+    pub fn node(
+        &mut self,
+        (tree, parent, name): (&Tree, NodeId, &[u8]),
+        entry: &Entry,
+    ) -> Result<Option<Leaf>> {
         let mut meta = self.meta(entry);
         let privileged = self.privileged;
         let dir = self.fd(tree, parent)?;
         let (kind, body) = match entry.kind {
             Kind::Symlink => (FileType::Symlink, Body::Symlink(&entry.link)),
-            Kind::Char => (FileType::CharacterDevice, Body::Char(entry.device.0, entry.device.1)),
-            Kind::Block => (FileType::BlockDevice, Body::Block(entry.device.0, entry.device.1)),
+            Kind::Char => (
+                FileType::CharacterDevice,
+                Body::Char(entry.device.0, entry.device.1),
+            ),
+            Kind::Block => (
+                FileType::BlockDevice,
+                Body::Block(entry.device.0, entry.device.1),
+            ),
             _ => (FileType::Fifo, Body::Fifo),
         };
         let made = match kind {
             FileType::Symlink => symlinkat(&entry.link[..], dir, name),
-            _ => mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, makedev(entry.device.0, entry.device.1)),
+            _ => mknodat(
+                dir,
+                name,
+                kind,
+                Mode::RUSR | Mode::WUSR,
+                makedev(entry.device.0, entry.device.1),
+            ),
         };
         match made {
             Err(rustix::io::Errno::PERM) if kind != FileType::Symlink => {
@@ -198,9 +245,20 @@ impl Dirs {
     }
 
     /// A node must not be opened, so its attributes and mode go through a path descriptor of it.
-    fn node_attributes(&mut self, tree: &Tree, parent: NodeId, name: &[u8], meta: &mut Meta) -> Result<()> {
-        let node = openat(self.fd(tree, parent)?, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .call(|| format!("openat({:?}, O_PATH)", shown(name)))?;
+    fn node_attributes(
+        &mut self,
+        tree: &Tree,
+        parent: NodeId,
+        name: &[u8],
+        meta: &mut Meta,
+    ) -> Result<()> {
+        let node = openat(
+            self.fd(tree, parent)?,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .call(|| format!("openat({:?}, O_PATH)", shown(name)))?;
         let through = format!("/proc/self/fd/{}", node.as_raw_fd());
         let mut kept = Vec::new();
         for (key, value) in std::mem::take(&mut meta.xattrs) {
@@ -210,7 +268,8 @@ impl Dirs {
             }
         }
         meta.xattrs = kept;
-        rustix::fs::chmod(&through, Mode::from_raw_mode(meta.mode)).call(|| format!("chmod({:?})", shown(name)))
+        rustix::fs::chmod(&through, Mode::from_raw_mode(meta.mode))
+            .call(|| format!("chmod({:?})", shown(name)))
     }
 
     /// See [`super::Layout::link`].
@@ -230,7 +289,12 @@ impl Dirs {
     }
 
     /// See [`super::Layout::finish`].
-    pub fn finish(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>], warnings: Warnings) -> Result<Sealed> {
+    pub fn finish(
+        &mut self,
+        tree: &mut Tree,
+        lowers: &[BorrowedFd<'_>],
+        warnings: Warnings,
+    ) -> Result<Sealed> {
         self.resolve_links(tree, lowers)?;
         self.inherit(tree, lowers)?;
         let mut sealer = Sealer::default();
@@ -241,7 +305,11 @@ impl Dirs {
             is_chained: self.is_chained,
             disk: self.disk,
             inodes: self.inodes + 1,
-            warnings: Warnings { xattrs: self.warnings.xattrs, nodes: self.warnings.nodes, ..warnings },
+            warnings: Warnings {
+                xattrs: self.warnings.xattrs,
+                nodes: self.warnings.nodes,
+                ..warnings
+            },
         })
     }
 
@@ -261,16 +329,28 @@ impl Dirs {
         for (parent, name, target) in todo {
             let absent = || {
                 let path = target.join(&b'/');
-                invalid(format!("hard link {:?}: no such file {:?} in this or a lower layer", shown(&name), shown(&path)))
+                invalid(format!(
+                    "hard link {:?}: no such file {:?} in this or a lower layer",
+                    shown(&name),
+                    shown(&path)
+                ))
             };
-            let (lower, path) = lower::find(lowers, &target, lower::Links::Follow)?.ok_or_else(absent)?;
+            let (lower, path) =
+                lower::find(lowers, &target, lower::Links::Follow)?.ok_or_else(absent)?;
             self.is_chained = true;
             let place = match tree.lookup(&path)? {
                 Found::Node(node) => node,
-                Found::Missing(path) => self.copy_up(tree, lowers[lower], &path).map_err(|e| e.at(shown(&name)))?,
+                Found::Missing(path) => self
+                    .copy_up(tree, lowers[lower], &path)
+                    .map_err(|e| e.at(shown(&name)))?,
             };
-            let (holder, first) = path.split_last().ok_or_else(absent).map(|(first, holder)| (holder, first))?;
-            let Found::Node(holder) = tree.lookup_directory(holder)? else { return Err(absent()) };
+            let (holder, first) = path
+                .split_last()
+                .ok_or_else(absent)
+                .map(|(first, holder)| (holder, first))?;
+            let Found::Node(holder) = tree.lookup_directory(holder)? else {
+                return Err(absent());
+            };
             tree.remove(parent, &name)?;
             self.link(tree, (holder, first), (parent, &name))?;
             tree.link(parent, &name, place)?;
@@ -278,8 +358,15 @@ impl Dirs {
         Ok(())
     }
 
-    fn copy_up(&mut self, tree: &mut Tree, lower: BorrowedFd<'_>, path: &[Box<[u8]>]) -> Result<NodeId> {
-        let (name, parents) = path.split_last().ok_or_else(|| invalid("link to the root"))?;
+    fn copy_up(
+        &mut self,
+        tree: &mut Tree,
+        lower: BorrowedFd<'_>,
+        path: &[Box<[u8]>],
+    ) -> Result<NodeId> {
+        let (name, parents) = path
+            .split_last()
+            .ok_or_else(|| invalid("link to the root"))?;
         let mut at = ROOT;
         for part in parents {
             at = match tree.child(at, part) {
@@ -291,7 +378,12 @@ impl Dirs {
             };
         }
         let dir = self.fd(tree, at)?.try_clone_to_owned().call(|| "dup")?;
-        let from = open_below(lower, &parents.join(&b'/'), OFlags::PATH | OFlags::DIRECTORY).call(|| "openat2(lower)")?;
+        let from = open_below(
+            lower,
+            &parents.join(&b'/'),
+            OFlags::PATH | OFlags::DIRECTORY,
+        )
+        .call(|| "openat2(lower)")?;
         lower::copy(from.as_fd(), dir.as_fd(), name)?;
         let measured = super::measure::inode(dir.as_fd(), name)?;
         self.disk += measured.disk;
@@ -305,7 +397,10 @@ impl Dirs {
 
     /// Gives directories that the archive only implies the metadata of the lower layers.
     fn inherit(&mut self, tree: &mut Tree, lowers: &[BorrowedFd<'_>]) -> Result<()> {
-        let mut plain = Meta { mode: 0o755, ..Meta::default() };
+        let mut plain = Meta {
+            mode: 0o755,
+            ..Meta::default()
+        };
         if !self.privileged {
             plain.uid = rustix::process::geteuid().as_raw();
             plain.gid = rustix::process::getegid().as_raw();
@@ -314,7 +409,11 @@ impl Dirs {
         while let Some(id) = stack.pop() {
             let directory = tree.directory(id)?;
             let children = directory.children.values().copied().collect::<Vec<_>>();
-            stack.extend(children.into_iter().filter(|child| matches!(tree.node(*child), Node::Directory(_))));
+            stack.extend(
+                children
+                    .into_iter()
+                    .filter(|child| matches!(tree.node(*child), Node::Directory(_))),
+            );
             if directory.meta.is_some() {
                 continue;
             }
@@ -345,10 +444,19 @@ impl Dirs {
         let directory = tree.directory(id)?;
         let readable = open_below(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)
             .call(|| format!("openat2(layer, {:?})", shown(path)))?;
-        let hidden = directory.whiteouts.iter().filter(|name| !directory.children.contains_key(*name));
+        let hidden = directory
+            .whiteouts
+            .iter()
+            .filter(|name| !directory.children.contains_key(*name));
         for name in hidden.clone() {
-            mknodat(&readable, &name[..], FileType::CharacterDevice, Mode::empty(), 0)
-                .call(|| format!("mknodat({:?}, whiteout)", shown(name)))?;
+            mknodat(
+                &readable,
+                &name[..],
+                FileType::CharacterDevice,
+                Mode::empty(),
+                0,
+            )
+            .call(|| format!("mknodat({:?}, whiteout)", shown(name)))?;
         }
         let mut meta = directory.meta.clone().unwrap_or_default();
         if directory.opaque {
@@ -358,9 +466,23 @@ impl Dirs {
         self.disk += disk_of(readable.as_fd())?;
         // Closed before the walk goes down: a deep tree would need too many, and what happens below changes no time here.
         drop(readable);
-        sealer.add(path, &seal::leaf(&meta, Body::Directory { opaque: directory.opaque }));
-        let mut names: Vec<(&[u8], Option<NodeId>)> = hidden.map(|name| (&name[..], None)).collect();
-        names.extend(directory.children.iter().map(|(name, child)| (&name[..], Some(*child))));
+        sealer.add(
+            path,
+            &seal::leaf(
+                &meta,
+                Body::Directory {
+                    opaque: directory.opaque,
+                },
+            ),
+        );
+        let mut names: Vec<(&[u8], Option<NodeId>)> =
+            hidden.map(|name| (&name[..], None)).collect();
+        names.extend(
+            directory
+                .children
+                .iter()
+                .map(|(name, child)| (&name[..], Some(*child))),
+        );
         names.sort_unstable();
         let length = path.len();
         for (name, child) in names {
@@ -370,7 +492,9 @@ impl Dirs {
             path.extend_from_slice(name);
             match child.map(|child| (child, tree.node(child))) {
                 None => sealer.add(path, &seal::leaf(&Meta::default(), Body::Whiteout)),
-                Some((child, Node::Directory(_))) => self.close_directory(tree, child, path, sealer, seen)?,
+                Some((child, Node::Directory(_))) => {
+                    self.close_directory(tree, child, path, sealer, seen)?
+                }
                 Some((child, Node::Symlink(_, leaf, links) | Node::Other(leaf, links))) => {
                     match seen.get(&child) {
                         Some(first) => sealer.link(path, first),
@@ -382,7 +506,9 @@ impl Dirs {
                         }
                     }
                 }
-                Some((_, Node::Pending(_) | Node::Removed)) => return Err(invalid("layer tree is broken")),
+                Some((_, Node::Pending(_) | Node::Removed)) => {
+                    return Err(invalid("layer tree is broken"));
+                }
             }
             path.truncate(length);
         }
@@ -454,7 +580,9 @@ fn write_sparse<R: BufRead>(
 fn zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while count > 0 {
-        let piece = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
+        let piece = usize::try_from(count)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
         hasher.update(&ZEROS[..piece]);
         count -= piece as u64;
     }
@@ -527,9 +655,15 @@ fn open_to_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if !rustix::process::geteuid().is_root() {
         // A directory of ours that its mode closes even to us.
-        let path = openat(dir, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .call(|| format!("openat({:?})", shown(name)))?;
-        rustix::fs::chmod(format!("/proc/self/fd/{}", path.as_raw_fd()), Mode::RWXU).call(|| "chmod")?;
+        let path = openat(
+            dir,
+            name,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .call(|| format!("openat({:?})", shown(name)))?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", path.as_raw_fd()), Mode::RWXU)
+            .call(|| "chmod")?;
     }
     openat(dir, name, flags, Mode::empty()).call(|| format!("openat({:?})", shown(name)))
 }
@@ -567,8 +701,17 @@ pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Sets an attribute of a name without following it.
-pub(super) fn set_xattr_at(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
-    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
+pub(super) fn set_xattr_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let path = [
+        format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(),
+        name,
+    ]
+    .concat();
     lsetxattr(&path[..], key, value, XattrFlags::empty())
         .map_err(|error| Error::os(format!("lsetxattr({:?})", shown(key)), &error.into()))
 }

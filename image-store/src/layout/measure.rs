@@ -30,9 +30,19 @@ pub(super) struct Inode {
 
 /// Reads the whole layer below `root`.
 pub fn layer(root: BorrowedFd<'_>) -> Result<Measured> {
-    let mut walk = Walk { root, sealer: Sealer::default(), seen: HashMap::new(), disk: 0, inodes: 0 };
+    let mut walk = Walk {
+        root,
+        sealer: Sealer::default(),
+        seen: HashMap::new(),
+        disk: 0,
+        inodes: 0,
+    };
     walk.directory(&mut Vec::new())?;
-    Ok(Measured { seal: walk.sealer.finish(), disk: walk.disk, inodes: walk.inodes })
+    Ok(Measured {
+        seal: walk.sealer.finish(),
+        disk: walk.disk,
+        inodes: walk.inodes,
+    })
 }
 
 struct Walk<'a> {
@@ -50,9 +60,15 @@ impl Walk<'_> {
         }
         let fd = open_below(self.root, path, OFlags::RDONLY | OFlags::DIRECTORY)
             .call(|| format!("openat2(layer, {:?})", String::from_utf8_lossy(path)))?;
-        let meta = meta_of(&rustix::fs::fstat(&fd).call(|| "fstat")?, xattrs(fd.as_fd())?);
-        let opaque = OPAQUE.iter().any(|name| rustix::fs::fgetxattr(&fd, *name, &mut [0u8; 1][..]) == Ok(1));
-        self.sealer.add(path, &seal::leaf(&meta, Body::Directory { opaque }));
+        let meta = meta_of(
+            &rustix::fs::fstat(&fd).call(|| "fstat")?,
+            xattrs(fd.as_fd())?,
+        );
+        let opaque = OPAQUE
+            .iter()
+            .any(|name| rustix::fs::fgetxattr(&fd, *name, &mut [0u8; 1][..]) == Ok(1));
+        self.sealer
+            .add(path, &seal::leaf(&meta, Body::Directory { opaque }));
         self.inodes += 1;
         self.disk += disk_of(fd.as_fd())?;
         let mut directories = Vec::new();
@@ -65,7 +81,12 @@ impl Walk<'_> {
         self.entries(fd, path, directories)
     }
 
-    fn entries(&mut self, mut holder: Holder, path: &mut Vec<u8>, entries: Vec<(Vec<u8>, Stat)>) -> Result<()> {
+    fn entries(
+        &mut self,
+        mut holder: Holder,
+        path: &mut Vec<u8>,
+        entries: Vec<(Vec<u8>, Stat)>,
+    ) -> Result<()> {
         let length = path.len();
         for (name, stat) in entries {
             let prefix = path.clone();
@@ -107,7 +128,10 @@ impl Holder {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
             self.fd = Some(open_below(root, path, flags).call(|| "openat2(layer)")?);
         }
-        self.fd.as_ref().map(AsFd::as_fd).ok_or_else(|| invalid("directory is closed"))
+        self.fd
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or_else(|| invalid("directory is closed"))
     }
 }
 
@@ -123,7 +147,10 @@ pub(super) fn meta_of(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Meta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: Time { seconds: stat.st_mtime, nanos },
+        mtime: Time {
+            seconds: stat.st_mtime,
+            nanos,
+        },
         xattrs,
     }
 }
@@ -131,32 +158,63 @@ pub(super) fn meta_of(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Meta {
 /// Reads one inode that is no directory.
 pub(super) fn inode(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Inode> {
     let shown = || String::from_utf8_lossy(name).into_owned();
-    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("fstatat({:?})", shown()))?;
+    let stat =
+        statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("fstatat({:?})", shown()))?;
     let disk = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    let plain = |meta: &Meta, body: Body<'_>| Inode { leaf: seal::leaf(meta, body), disk, symlink: None };
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    let plain = |meta: &Meta, body: Body<'_>| Inode {
+        leaf: seal::leaf(meta, body),
+        disk,
+        symlink: None,
+    };
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = openat(dir, name, flags, Mode::empty()).call(|| format!("openat({:?})", shown()))?;
+            let file = openat(dir, name, flags, Mode::empty())
+                .call(|| format!("openat({:?})", shown()))?;
             let meta = meta_of(&stat, xattrs(file.as_fd())?);
-            plain(&meta, Body::File(u64::try_from(stat.st_size).unwrap_or(0), content(&file)?))
+            plain(
+                &meta,
+                Body::File(u64::try_from(stat.st_size).unwrap_or(0), content(&file)?),
+            )
         }
         FileType::Symlink => {
-            let target = readlinkat(dir, name, Vec::new()).call(|| format!("readlinkat({:?})", shown()))?.into_bytes();
+            let target = readlinkat(dir, name, Vec::new())
+                .call(|| format!("readlinkat({:?})", shown()))?
+                .into_bytes();
             let leaf = seal::leaf(&meta_of(&stat, Vec::new()), Body::Symlink(&target));
-            Inode { leaf, disk, symlink: Some(target) }
+            Inode {
+                leaf,
+                disk,
+                symlink: Some(target),
+            }
         }
         FileType::CharacterDevice if stat.st_rdev == 0 => plain(&Meta::default(), Body::Whiteout),
         kind => {
-            let node = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .call(|| format!("openat({:?}, O_PATH)", shown()))?;
-            let meta = meta_of(&stat, path_xattrs(&format!("/proc/self/fd/{}", node.as_raw_fd()))?);
+            let node = openat(
+                dir,
+                name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .call(|| format!("openat({:?}, O_PATH)", shown()))?;
+            let meta = meta_of(
+                &stat,
+                path_xattrs(&format!("/proc/self/fd/{}", node.as_raw_fd()))?,
+            );
             match kind {
                 FileType::CharacterDevice => plain(&meta, Body::Char(major, minor)),
                 FileType::BlockDevice => plain(&meta, Body::Block(major, minor)),
                 FileType::Fifo => plain(&meta, Body::Fifo),
-                _ => return Err(invalid(format!("{:?} has a type that no layer has", shown()))),
+                _ => {
+                    return Err(invalid(format!(
+                        "{:?} has a type that no layer has",
+                        shown()
+                    )));
+                }
             }
         }
     })
@@ -184,7 +242,10 @@ pub fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
 
 /// The same by a path, for what cannot be opened.
 pub fn path_xattrs(path: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    collect(|buffer| rustix::fs::listxattr(path, buffer), |name, buffer| rustix::fs::getxattr(path, name, buffer))
+    collect(
+        |buffer| rustix::fs::listxattr(path, buffer),
+        |name, buffer| rustix::fs::getxattr(path, name, buffer),
+    )
 }
 
 fn collect(
@@ -206,7 +267,8 @@ fn collect(
     let mut found = Vec::new();
     for name in listed.split(|b| *b == 0).filter(|name| seal::is_kept(name)) {
         let mut value = vec![0; limits::XATTR_VALUE];
-        let length = get(name, &mut value).call(|| format!("getxattr({:?})", String::from_utf8_lossy(name)))?;
+        let length = get(name, &mut value)
+            .call(|| format!("getxattr({:?})", String::from_utf8_lossy(name)))?;
         value.truncate(length);
         found.push((name.to_vec(), value));
     }

@@ -38,10 +38,18 @@ impl std::fmt::Debug for Credentials {
 
 /// Where docker-like programs keep credentials, in the order in which they are asked.
 pub fn config_files() -> Vec<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let docker = var("DOCKER_CONFIG").or_else(|| var("HOME").map(|home| home.join(".docker")));
     let run = var("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-    let files = [var("REGISTRY_AUTH_FILE"), docker.map(|dir| dir.join("config.json")), run];
+    let files = [
+        var("REGISTRY_AUTH_FILE"),
+        docker.map(|dir| dir.join("config.json")),
+        run,
+    ];
     files.into_iter().flatten().collect()
 }
 
@@ -54,20 +62,40 @@ fn keys(authority: &str, repository: &str) -> Vec<String> {
         path = parent.to_owned();
     }
     keys.push(authority.to_owned());
-    keys.extend([format!("https://{authority}"), format!("http://{authority}")]);
-    keys.extend([format!("https://{authority}/v1/"), format!("https://{authority}/v2/")]);
-    if matches!(authority, "registry-1.docker.io" | "docker.io" | "index.docker.io") {
-        let names = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
+    keys.extend([
+        format!("https://{authority}"),
+        format!("http://{authority}"),
+    ]);
+    keys.extend([
+        format!("https://{authority}/v1/"),
+        format!("https://{authority}/v2/"),
+    ]);
+    if matches!(
+        authority,
+        "registry-1.docker.io" | "docker.io" | "index.docker.io"
+    ) {
+        let names = [
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "docker.io",
+        ];
         keys.extend(names.map(str::to_owned));
     }
     keys
 }
 
 /// The credentials for a repository of a host, if any are configured.
-pub fn credentials(files: &[PathBuf], authority: &str, repository: &str) -> Result<Option<Credentials>> {
+pub fn credentials(
+    files: &[PathBuf],
+    authority: &str,
+    repository: &str,
+) -> Result<Option<Credentials>> {
     for file in files {
-        let Some(config) = read_config(file)? else { continue };
-        let found = from_config(&config, &keys(authority, repository)).at(|| format!("{file:?}"))?;
+        let Some(config) = read_config(file)? else {
+            continue;
+        };
+        let found =
+            from_config(&config, &keys(authority, repository)).at(|| format!("{file:?}"))?;
         if found.is_some() {
             return Ok(found);
         }
@@ -80,23 +108,37 @@ fn read_config(file: &Path) -> Result<Option<Value>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => {
             let data = read.call(|| format!("read {file:?}"))?;
-            crate::manifest::json(&data).map(Some).at(|| format!("{file:?}"))
+            crate::manifest::json(&data)
+                .map(Some)
+                .at(|| format!("{file:?}"))
         }
     }
 }
 
 fn from_config(config: &Value, keys: &[String]) -> Result<Option<Credentials>> {
     for key in keys {
-        let helper = config.get("credHelpers").and_then(|helpers| helpers.get(key)).and_then(Value::as_str);
-        if let Some(found) = helper.map(|helper| ask_helper(helper, key)).transpose()?.flatten() {
+        let helper = config
+            .get("credHelpers")
+            .and_then(|helpers| helpers.get(key))
+            .and_then(Value::as_str);
+        if let Some(found) = helper
+            .map(|helper| ask_helper(helper, key))
+            .transpose()?
+            .flatten()
+        {
             return Ok(Some(found));
         }
-        if let Some(found) = config.get("auths").and_then(|auths| auths.get(key)).and_then(|auth| written(auth).transpose())
+        if let Some(found) = config
+            .get("auths")
+            .and_then(|auths| auths.get(key))
+            .and_then(|auth| written(auth).transpose())
         {
             return found.map(Some);
         }
     }
-    let Some(store) = config.get("credsStore").and_then(Value::as_str) else { return Ok(None) };
+    let Some(store) = config.get("credsStore").and_then(Value::as_str) else {
+        return Ok(None);
+    };
     for key in keys {
         if let Some(found) = ask_helper(store, key)? {
             return Ok(Some(found));
@@ -106,26 +148,50 @@ fn from_config(config: &Value, keys: &[String]) -> Result<Option<Credentials>> {
 }
 
 fn written(auth: &Value) -> Result<Option<Credentials>> {
-    let word = |name: &str| auth.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let word = |name: &str| {
+        auth.get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
     if let Some(token) = word("identitytoken") {
         return Ok(Some(Credentials::Identity(token.to_owned())));
     }
     if let (Some(user), Some(password)) = (word("username"), word("password")) {
-        return Ok(Some(Credentials::Basic(user.to_owned(), password.to_owned())));
+        return Ok(Some(Credentials::Basic(
+            user.to_owned(),
+            password.to_owned(),
+        )));
     }
-    let Some(auth) = word("auth") else { return Ok(None) };
+    let Some(auth) = word("auth") else {
+        return Ok(None);
+    };
     let bad = || invalid("auth is not base64 of user:password");
-    let text = STANDARD.decode(auth.trim()).ok().and_then(|data| String::from_utf8(data).ok()).ok_or_else(bad)?;
+    let text = STANDARD
+        .decode(auth.trim())
+        .ok()
+        .and_then(|data| String::from_utf8(data).ok())
+        .ok_or_else(bad)?;
     let (user, password) = text.split_once(':').ok_or_else(bad)?;
-    Ok(Some(Credentials::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned())))
+    Ok(Some(Credentials::Basic(
+        user.to_owned(),
+        password.trim_end_matches('\0').to_owned(),
+    )))
 }
 
 /// Runs `docker-credential-<helper> get`, without a shell and for at most half a minute.
 fn ask_helper(helper: &str, key: &str) -> Result<Option<Credentials>> {
     let answer = run_helper(helper, "get", key.as_bytes())?;
-    let Some(answer) = answer else { return Ok(None) };
+    let Some(answer) = answer else {
+        return Ok(None);
+    };
     let answer = crate::manifest::json(&answer).at(|| format!("credential helper {helper:?}"))?;
-    let word = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let word = |name: &str| {
+        answer
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     Ok(match word("Username").as_str() {
         "" => None,
         "<token>" => Some(Credentials::Identity(word("Secret"))),
@@ -134,8 +200,14 @@ fn ask_helper(helper: &str, key: &str) -> Result<Option<Credentials>> {
 }
 
 fn run_helper(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>> {
-    if helper.is_empty() || !helper.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(invalid(format!("credential helper {helper:?} is not a plain name")));
+    if helper.is_empty()
+        || !helper
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
+        return Err(invalid(format!(
+            "credential helper {helper:?} is not a plain name"
+        )));
     }
     let program = format!("docker-credential-{helper}");
     let mut child = Command::new(&program)
@@ -152,7 +224,9 @@ fn run_helper(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>>
     let stdout = child.stdout.take();
     let reader = std::thread::spawn(move || {
         let mut data = Vec::new();
-        let read = stdout.map(|out| std::io::Read::read_to_end(&mut std::io::Read::take(out, limits::TOKEN), &mut data));
+        let read = stdout.map(|out| {
+            std::io::Read::read_to_end(&mut std::io::Read::take(out, limits::TOKEN), &mut data)
+        });
         read.transpose().map(|_| data)
     });
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -162,12 +236,17 @@ fn run_helper(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>>
             None if Instant::now() > deadline => {
                 child.kill().call(|| format!("kill {program:?}"))?;
                 child.wait().call(|| format!("wait for {program:?}"))?;
-                return Err(Error::new(ErrorKind::Unavailable, format!("{program:?} did not answer within 30 s")));
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("{program:?} did not answer within 30 s"),
+                ));
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    let data = reader.join().map_err(|_| invalid("reader of a credential helper"))?;
+    let data = reader
+        .join()
+        .map_err(|_| invalid("reader of a credential helper"))?;
     let data = data.call(|| format!("read from {program:?}"))?;
     // Helpers answer with a failure when they know nothing of the host.
     Ok(status.success().then_some(data))
@@ -180,7 +259,8 @@ pub fn store(file: &Path, host: &str, credentials: &Credentials) -> Result<()> {
 
 /// Forgets the credentials of a host; true if there were any.
 pub fn forget(file: &Path, host: &str) -> Result<bool> {
-    let known = read_config(file)?.is_some_and(|config| from_config(&config, &[config_key(host)]).is_ok_and(|c| c.is_some()));
+    let known = read_config(file)?
+        .is_some_and(|config| from_config(&config, &[config_key(host)]).is_ok_and(|c| c.is_some()));
     if known {
         change(file, host, None)?;
     }
@@ -188,17 +268,28 @@ pub fn forget(file: &Path, host: &str) -> Result<bool> {
 }
 
 fn config_key(host: &str) -> String {
-    if host == "docker.io" { "https://index.docker.io/v1/".to_owned() } else { host.to_owned() }
+    if host == "docker.io" {
+        "https://index.docker.io/v1/".to_owned()
+    } else {
+        host.to_owned()
+    }
 }
 
 fn change(file: &Path, host: &str, credentials: Option<&Credentials>) -> Result<()> {
     let mut config = read_config(file)?.unwrap_or_else(|| json!({}));
     let key = config_key(host);
-    let named = config.get("credHelpers").and_then(|h| h.get(&key)).or_else(|| config.get("credsStore"));
+    let named = config
+        .get("credHelpers")
+        .and_then(|h| h.get(&key))
+        .or_else(|| config.get("credsStore"));
     let helper = named.and_then(Value::as_str).map(str::to_owned);
-    let object = config.as_object_mut().ok_or_else(|| invalid(format!("{file:?} is not an object")))?;
+    let object = config
+        .as_object_mut()
+        .ok_or_else(|| invalid(format!("{file:?} is not an object")))?;
     let auths = object.entry("auths").or_insert_with(|| json!({}));
-    let auths = auths.as_object_mut().ok_or_else(|| invalid(format!("{file:?}: auths is not an object")))?;
+    let auths = auths
+        .as_object_mut()
+        .ok_or_else(|| invalid(format!("{file:?}: auths is not an object")))?;
     match (credentials, &helper) {
         (Some(credentials), Some(helper)) => {
             let (user, secret) = match credentials {
@@ -206,12 +297,19 @@ fn change(file: &Path, host: &str, credentials: Option<&Credentials>) -> Result<
                 Credentials::Identity(token) => ("<token>", token),
             };
             let input = json!({"ServerURL": key, "Username": user, "Secret": secret}).to_string();
-            run_helper(helper, "store", input.as_bytes())?
-                .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("credential helper {helper:?} refused")))?;
+            run_helper(helper, "store", input.as_bytes())?.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("credential helper {helper:?} refused"),
+                )
+            })?;
             auths.insert(key, json!({}));
         }
         (Some(Credentials::Basic(user, password)), None) => {
-            auths.insert(key, json!({"auth": STANDARD.encode(format!("{user}:{password}"))}));
+            auths.insert(
+                key,
+                json!({"auth": STANDARD.encode(format!("{user}:{password}"))}),
+            );
         }
         (Some(Credentials::Identity(token)), None) => {
             auths.insert(key, json!({"identitytoken": token}));
@@ -228,13 +326,25 @@ fn change(file: &Path, host: &str, credentials: Option<&Credentials>) -> Result<
 
 fn write_private(file: &Path, config: &Value) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    let dir = file.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).call(|| format!("mkdir {dir:?}"))?;
+    let dir = file.parent().unwrap_or_else(|| Path::new("."));
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .call(|| format!("mkdir {dir:?}"))?;
     let new = dir.join(format!(".config.json.{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new).call(|| format!("open {new:?}"))?;
+    let mut out = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .call(|| format!("open {new:?}"))?;
     let text = serde_json::to_string_pretty(config).map_err(|e| invalid(e.to_string()))?;
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).call(|| format!("write {new:?}"))?;
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.sync_all())
+        .call(|| format!("write {new:?}"))?;
     std::fs::rename(&new, file).call(|| format!("rename {new:?} to {file:?}"))
 }
 
@@ -266,7 +376,10 @@ impl Tokens {
     fn keep(&self, authority: &str, scope: &str, header: &str, seconds: u64) {
         let until = Instant::now() + Duration::from_secs(seconds.saturating_sub(10).max(10));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert((authority.to_owned(), scope.to_owned()), (header.to_owned(), until));
+        known.insert(
+            (authority.to_owned(), scope.to_owned()),
+            (header.to_owned(), until),
+        );
     }
 
     /// Answers a 401: the header to try next, or nothing if there is none.
@@ -286,16 +399,19 @@ impl Tokens {
         let authority = endpoint.authority();
         for (scheme, parameters) in &challenges {
             if scheme == "bearer" {
-                let (token, seconds) = fetch_token(http, endpoint, parameters, scope, credentials.as_ref())
-                    .await
-                    .map_err(|e| e.at(format!("token for {authority}")))?;
+                let (token, seconds) =
+                    fetch_token(http, endpoint, parameters, scope, credentials.as_ref())
+                        .await
+                        .map_err(|e| e.at(format!("token for {authority}")))?;
                 let header = format!("Bearer {token}");
                 self.keep(&authority, scope, &header, seconds);
                 return Ok(Some(header));
             }
         }
         match credentials {
-            Some(Credentials::Basic(user, password)) if challenges.iter().any(|(scheme, _)| scheme == "basic") => {
+            Some(Credentials::Basic(user, password))
+                if challenges.iter().any(|(scheme, _)| scheme == "basic") =>
+            {
                 let header = basic(&user, &password);
                 self.keep(&authority, scope, &header, 3600);
                 Ok(Some(header))
@@ -311,11 +427,16 @@ fn basic(user: &str, password: &str) -> String {
 
 /// Scheme in lower case and parameters of one challenge; see RFC 9110, section 11.6.1.
 fn parse_challenge(text: &str) -> Option<(String, HashMap<String, String>)> {
-    let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let (scheme, mut rest) = text
+        .trim()
+        .split_once(' ')
+        .unwrap_or_else(|| (text.trim(), ""));
     let mut parameters = HashMap::new();
     loop {
         rest = rest.trim_start_matches([' ', ',']);
-        let Some((name, after)) = rest.split_once('=') else { break };
+        let Some((name, after)) = rest.split_once('=') else {
+            break;
+        };
         let value;
         if let Some(quoted) = after.strip_prefix('"') {
             let end = quoted.find('"')?;
@@ -332,8 +453,18 @@ fn parse_challenge(text: &str) -> Option<(String, HashMap<String, String>)> {
 }
 
 fn encode(text: &str) -> String {
-    let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b':' | b'/' | b',');
-    text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    let keep = |b: u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b':' | b'/' | b',')
+    };
+    text.bytes()
+        .map(|b| {
+            if keep(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 async fn fetch_token(
@@ -343,45 +474,78 @@ async fn fetch_token(
     scope: &str,
     credentials: Option<&Credentials>,
 ) -> Result<(String, u64)> {
-    let realm = parameters.get("realm").ok_or_else(|| invalid("challenge without a realm"))?;
-    let uri: Uri = realm.parse().map_err(|_| invalid(format!("realm {realm:?} is no address")))?;
+    let realm = parameters
+        .get("realm")
+        .ok_or_else(|| invalid("challenge without a realm"))?;
+    let uri: Uri = realm
+        .parse()
+        .map_err(|_| invalid(format!("realm {realm:?} is no address")))?;
     let is_plain_registry = endpoint.base.starts_with("http://");
-    let same_host = uri.authority().is_some_and(|a| a.as_str() == endpoint.authority());
+    let same_host = uri
+        .authority()
+        .is_some_and(|a| a.as_str() == endpoint.authority());
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if is_plain_registry && (same_host || is_loopback(&uri)) => {}
-        _ => return Err(Error::new(ErrorKind::Invalid, format!("realm {realm:?} is not a secure address"))),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("realm {realm:?} is not a secure address"),
+            ));
+        }
     }
-    let service = parameters.get("service").map(String::as_str).unwrap_or_default();
+    let service = parameters
+        .get("service")
+        .map(String::as_str)
+        .unwrap_or_default();
     let query = format!("service={}&scope={}", encode(service), encode(scope));
     let call = match credentials {
         Some(Credentials::Identity(token)) => {
             let mut call = Call::new(Method::POST, uri);
-            let body = format!("{query}&grant_type=refresh_token&client_id=ocirun&refresh_token={}", encode(token));
+            let body = format!(
+                "{query}&grant_type=refresh_token&client_id=ocirun&refresh_token={}",
+                encode(token)
+            );
             call.body = body.into();
             call.header(CONTENT_TYPE, "application/x-www-form-urlencoded")?
         }
         other => {
             let separator = if realm.contains('?') { '&' } else { '?' };
             let url = format!("{realm}{separator}{query}");
-            let call = Call::get(url.parse().map_err(|_| invalid(format!("realm {realm:?} is no address")))?);
+            let call = Call::get(
+                url.parse()
+                    .map_err(|_| invalid(format!("realm {realm:?} is no address")))?,
+            );
             match other {
-                Some(Credentials::Basic(user, password)) => call.header(AUTHORIZATION, &basic(user, password))?,
+                Some(Credentials::Basic(user, password)) => {
+                    call.header(AUTHORIZATION, &basic(user, password))?
+                }
                 _ => call,
             }
         }
     };
     // The token server is not the registry: it gets its TLS settings, but none of its headers.
-    let plain = Endpoint { headers: Vec::new(), ..endpoint.clone() };
+    let plain = Endpoint {
+        headers: Vec::new(),
+        ..endpoint.clone()
+    };
     let answer = http.send(&plain, &call).await?;
     if answer.status() != StatusCode::OK {
         return Err(super::http::refusal(&call, answer).await);
     }
     let body = read_all(answer.into_body(), limits::TOKEN, Duration::from_secs(30)).await?;
     let body = crate::manifest::json(&body)?;
-    let token = body.get("token").or_else(|| body.get("access_token")).and_then(Value::as_str);
-    let token = token.filter(|t| !t.is_empty()).ok_or_else(|| invalid("answer has no token"))?;
-    Ok((token.to_owned(), body.get("expires_in").and_then(Value::as_u64).unwrap_or(60)))
+    let token = body
+        .get("token")
+        .or_else(|| body.get("access_token"))
+        .and_then(Value::as_str);
+    let token = token
+        .filter(|t| !t.is_empty())
+        .ok_or_else(|| invalid("answer has no token"))?;
+    Ok((
+        token.to_owned(),
+        body.get("expires_in").and_then(Value::as_u64).unwrap_or(60),
+    ))
 }
 
 #[cfg(test)]
@@ -390,8 +554,10 @@ mod tests {
 
     #[test]
     fn challenges() {
-        let (scheme, parameters) =
-            parse_challenge(r#"Bearer realm="https://a/token",service="a b",scope="repository:x:pull,push",n=1"#).unwrap();
+        let (scheme, parameters) = parse_challenge(
+            r#"Bearer realm="https://a/token",service="a b",scope="repository:x:pull,push",n=1"#,
+        )
+        .unwrap();
         assert_eq!(scheme, "bearer");
         assert_eq!(parameters["realm"], "https://a/token");
         assert_eq!(parameters["scope"], "repository:x:pull,push");
@@ -408,9 +574,18 @@ mod tests {
             "https://index.docker.io/v1/": {"identitytoken": "i"},
         }});
         let of = |host: &str, path: &str| from_config(&config, &keys(host, path)).unwrap();
-        assert_eq!(of("q.io", "x"), Some(Credentials::Basic("a".into(), "b:c".into())));
-        assert_eq!(of("q.io", "team/y"), Some(Credentials::Basic("t".into(), "p".into())));
-        assert_eq!(of("registry-1.docker.io", "library/x"), Some(Credentials::Identity("i".into())));
+        assert_eq!(
+            of("q.io", "x"),
+            Some(Credentials::Basic("a".into(), "b:c".into()))
+        );
+        assert_eq!(
+            of("q.io", "team/y"),
+            Some(Credentials::Basic("t".into(), "p".into()))
+        );
+        assert_eq!(
+            of("registry-1.docker.io", "library/x"),
+            Some(Credentials::Identity("i".into()))
+        );
         assert_eq!(of("r.io", "x"), None);
     }
 

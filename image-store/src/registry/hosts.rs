@@ -56,12 +56,16 @@ impl Endpoint {
             text.push_str("ns=");
             text.push_str(namespace);
         }
-        text.parse().map_err(|_| invalid(format!("{text:?} is no address")))
+        text.parse()
+            .map_err(|_| invalid(format!("{text:?} is no address")))
     }
 
     /// Host and port.
     pub fn authority(&self) -> String {
-        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        let rest = self
+            .base
+            .split_once("://")
+            .map_or(self.base.as_str(), |(_, rest)| rest);
         rest.split('/').next().unwrap_or(rest).to_owned()
     }
 }
@@ -77,8 +81,15 @@ pub struct Sources {
 
 impl Default for Sources {
     fn default() -> Self {
-        let certs = ["/etc/ocirun/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
-        Self { certs: certs.map(PathBuf::from).into(), registries: "/etc/containers/registries.conf".into() }
+        let certs = [
+            "/etc/ocirun/certs.d",
+            "/etc/containerd/certs.d",
+            "/etc/docker/certs.d",
+        ];
+        Self {
+            certs: certs.map(PathBuf::from).into(),
+            registries: "/etc/containers/registries.conf".into(),
+        }
     }
 }
 
@@ -90,7 +101,12 @@ impl Sources {
         let host = &reference.host;
         for certs in &self.certs {
             let underscored = host.replace(':', "_");
-            for name in [host.as_str(), &format!("{underscored}_"), &underscored, "_default"] {
+            for name in [
+                host.as_str(),
+                &format!("{underscored}_"),
+                &underscored,
+                "_default",
+            ] {
                 let dir = certs.join(name);
                 let file = dir.join("hosts.toml");
                 if file.exists() {
@@ -102,8 +118,11 @@ impl Sources {
             }
         }
         if self.registries.exists() {
-            let text = std::fs::read_to_string(&self.registries).call(|| format!("read {:?}", self.registries))?;
-            if let Some(found) = registries_conf(&text, reference).at(|| format!("{:?}", self.registries))? {
+            let text = std::fs::read_to_string(&self.registries)
+                .call(|| format!("read {:?}", self.registries))?;
+            if let Some(found) =
+                registries_conf(&text, reference).at(|| format!("{:?}", self.registries))?
+            {
                 return Ok(found);
             }
         }
@@ -112,18 +131,34 @@ impl Sources {
 }
 
 fn server_of(host: &str) -> &str {
-    if host == "docker.io" { "registry-1.docker.io" } else { host }
+    if host == "docker.io" {
+        "registry-1.docker.io"
+    } else {
+        host
+    }
 }
 
 fn is_loopback_host(host: &str) -> bool {
-    format!("http://{host}/").parse::<Uri>().is_ok_and(|uri| super::http::is_loopback(&uri))
+    format!("http://{host}/")
+        .parse::<Uri>()
+        .is_ok_and(|uri| super::http::is_loopback(&uri))
 }
 
 /// The registry itself: over TLS, and on loopback also without.
 fn own(reference: &Reference, tls: Tls) -> Vec<Endpoint> {
     let server = server_of(&reference.host);
-    let schemes: &[&str] = if is_loopback_host(server) { &["https", "http"] } else { &["https"] };
-    let endpoint = |scheme: &&str| plain(&format!("{scheme}://{server}/v2"), &reference.repository, tls.clone());
+    let schemes: &[&str] = if is_loopback_host(server) {
+        &["https", "http"]
+    } else {
+        &["https"]
+    };
+    let endpoint = |scheme: &&str| {
+        plain(
+            &format!("{scheme}://{server}/v2"),
+            &reference.repository,
+            tls.clone(),
+        )
+    };
     schemes.iter().map(endpoint).collect()
 }
 
@@ -158,13 +193,19 @@ fn docker_certs(dir: &Path) -> Result<Tls> {
 
 fn hosts_toml(file: &Path, reference: &Reference) -> Result<Vec<Endpoint>> {
     let text = std::fs::read_to_string(file).call(|| "read")?;
-    let table: Table = text.parse().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
-    let dir = file.parent().unwrap_or(Path::new("/"));
+    let table: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
+    let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     let mut endpoints = Vec::new();
     if let Some(hosts) = table.get("host") {
-        let hosts = hosts.as_table().ok_or_else(|| invalid("host is not a table"))?;
+        let hosts = hosts
+            .as_table()
+            .ok_or_else(|| invalid("host is not a table"))?;
         for (address, settings) in hosts {
-            let settings = settings.as_table().ok_or_else(|| invalid(format!("host {address:?} is not a table")))?;
+            let settings = settings
+                .as_table()
+                .ok_or_else(|| invalid(format!("host {address:?} is not a table")))?;
             let mut endpoint = configured(address, settings, dir, reference)?;
             if endpoint.authority() != server_of(&reference.host) {
                 endpoint.namespace = Some(reference.host.clone());
@@ -177,7 +218,12 @@ fn hosts_toml(file: &Path, reference: &Reference) -> Result<Vec<Endpoint>> {
         Some((None, _)) => return Err(invalid("server is not a string")),
         None => {
             let fallback = own(reference, Tls::default()).into_iter().map(|endpoint| {
-                configured(endpoint.base.trim_end_matches("/v2"), &table, dir, reference)
+                configured(
+                    endpoint.base.trim_end_matches("/v2"),
+                    &table,
+                    dir,
+                    reference,
+                )
             });
             endpoints.extend(fallback.collect::<Result<Vec<_>>>()?);
         }
@@ -185,19 +231,47 @@ fn hosts_toml(file: &Path, reference: &Reference) -> Result<Vec<Endpoint>> {
     Ok(endpoints)
 }
 
-fn configured(address: &str, settings: &Table, dir: &Path, reference: &Reference) -> Result<Endpoint> {
-    let address = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
-    let uri: Uri = address.parse().map_err(|_| invalid(format!("{address:?} is no address")))?;
+fn configured(
+    address: &str,
+    settings: &Table,
+    dir: &Path,
+    reference: &Reference,
+) -> Result<Endpoint> {
+    let address = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("https://{address}")
+    };
+    let uri: Uri = address
+        .parse()
+        .map_err(|_| invalid(format!("{address:?} is no address")))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(invalid(format!("{address:?} is neither http nor https")));
     }
     let address = address.trim_end_matches('/');
     let keeps_path = flag(settings, "override_path")?;
-    let base = if keeps_path || address.ends_with("/v2") { address.to_owned() } else { format!("{address}/v2") };
-    let base = if server_is_docker(&uri) { base.replace("://docker.io", "://registry-1.docker.io") } else { base };
-    let path = |text: &str| if text.starts_with('/') { PathBuf::from(text) } else { dir.join(text) };
+    let base = if keeps_path || address.ends_with("/v2") {
+        address.to_owned()
+    } else {
+        format!("{address}/v2")
+    };
+    let base = if server_is_docker(&uri) {
+        base.replace("://docker.io", "://registry-1.docker.io")
+    } else {
+        base
+    };
+    let path = |text: &str| {
+        if text.starts_with('/') {
+            PathBuf::from(text)
+        } else {
+            dir.join(text)
+        }
+    };
     let tls = Tls {
-        ca: strings(settings, "ca")?.iter().map(|text| path(text)).collect(),
+        ca: strings(settings, "ca")?
+            .iter()
+            .map(|text| path(text))
+            .collect(),
         client: client(settings, &path)?,
         skip_verify: flag(settings, "skip_verify")?,
     };
@@ -223,7 +297,14 @@ fn configured(address: &str, settings: &Table, dir: &Path, reference: &Reference
             }
         }
     }
-    Ok(Endpoint { base, repository: reference.repository.clone(), uses, tls, headers, namespace: None })
+    Ok(Endpoint {
+        base,
+        repository: reference.repository.clone(),
+        uses,
+        tls,
+        headers,
+        namespace: None,
+    })
 }
 
 fn server_is_docker(uri: &Uri) -> bool {
@@ -244,9 +325,10 @@ fn strings(table: &Table, name: &str) -> Result<Vec<String>> {
     match table.get(name) {
         None => Ok(Vec::new()),
         Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(many)) => {
-            many.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(bad)).collect()
-        }
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(|value| value.as_str().map(str::to_owned).ok_or_else(bad))
+            .collect(),
         Some(_) => Err(bad()),
     }
 }
@@ -259,8 +341,12 @@ fn client(table: &Table, path: &dyn Fn(&str) -> PathBuf) -> Result<Option<(PathB
         Some(Value::String(file)) => [file.as_str(), file.as_str()],
         Some(Value::Array(list)) => match list.first() {
             Some(Value::Array(pair)) => match &pair[..] {
-                [Value::String(certificate), Value::String(key)] if !key.is_empty() => [certificate.as_str(), key.as_str()],
-                [Value::String(file)] | [Value::String(file), Value::String(_)] => [file.as_str(), file.as_str()],
+                [Value::String(certificate), Value::String(key)] if !key.is_empty() => {
+                    [certificate.as_str(), key.as_str()]
+                }
+                [Value::String(file)] | [Value::String(file), Value::String(_)] => {
+                    [file.as_str(), file.as_str()]
+                }
                 _ => return Err(bad()),
             },
             Some(Value::String(file)) => [file.as_str(), file.as_str()],
@@ -273,41 +359,71 @@ fn client(table: &Table, path: &dyn Fn(&str) -> PathBuf) -> Result<Option<(PathB
 
 /// Endpoints by the longest matching prefix, or nothing if no entry matches.
 fn registries_conf(text: &str, reference: &Reference) -> Result<Option<Vec<Endpoint>>> {
-    let table: Table = text.parse().map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
+    let table: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| invalid(e.message().to_owned()))?;
     let name = reference.name();
     let empty = Vec::new();
     let registries = match table.get("registry") {
         None => &empty,
-        Some(value) => value.as_array().ok_or_else(|| invalid("registry is not a list"))?,
+        Some(value) => value
+            .as_array()
+            .ok_or_else(|| invalid("registry is not a list"))?,
     };
     let mut best: Option<(&str, &Table)> = None;
     for registry in registries.iter().filter_map(Value::as_table) {
         let word = |key: &str| registry.get(key).and_then(Value::as_str);
-        let prefix = word("prefix").or(word("location")).ok_or_else(|| invalid("registry without prefix or location"))?;
-        if matches_prefix(&name, prefix) && best.is_none_or(|(other, _)| other.len() < prefix.len()) {
+        let prefix = word("prefix")
+            .or_else(|| word("location"))
+            .ok_or_else(|| invalid("registry without prefix or location"))?;
+        if matches_prefix(&name, prefix) && best.is_none_or(|(other, _)| other.len() < prefix.len())
+        {
             best = Some((prefix, registry));
         }
     }
-    let Some((prefix, registry)) = best else { return Ok(None) };
+    let Some((prefix, registry)) = best else {
+        return Ok(None);
+    };
     if flag(registry, "blocked")? {
-        return Err(crate::Error::new(crate::ErrorKind::Unauthorized, format!("registry {prefix:?} is blocked")));
+        return Err(crate::Error::new(
+            crate::ErrorKind::Unauthorized,
+            format!("registry {prefix:?} is blocked"),
+        ));
     }
     let mut endpoints = Vec::new();
-    let mirrors = registry.get("mirror").and_then(Value::as_array).unwrap_or(&empty);
+    let mirrors = registry
+        .get("mirror")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty);
     let digest_only = flag(registry, "mirror-by-digest-only")?;
     for mirror in mirrors.iter().filter_map(Value::as_table) {
-        let when = mirror.get("pull-from-mirror").and_then(Value::as_str).unwrap_or("all");
+        let when = mirror
+            .get("pull-from-mirror")
+            .and_then(Value::as_str)
+            .unwrap_or("all");
         let fits = match (when, reference.digest.is_some()) {
             ("digest-only", is_digest) => is_digest,
             ("tag-only", is_digest) => !is_digest,
             (_, is_digest) => is_digest || !digest_only,
         };
         if fits {
-            let location = mirror.get("location").and_then(Value::as_str).ok_or_else(|| invalid("mirror has no location"))?;
-            endpoints.extend(located(location, mirror, &name, prefix, &[Use::Pull, Use::Resolve])?);
+            let location = mirror
+                .get("location")
+                .and_then(Value::as_str)
+                .ok_or_else(|| invalid("mirror has no location"))?;
+            endpoints.extend(located(
+                location,
+                mirror,
+                &name,
+                prefix,
+                &[Use::Pull, Use::Resolve],
+            )?);
         }
     }
-    let location = registry.get("location").and_then(Value::as_str).unwrap_or(prefix);
+    let location = registry
+        .get("location")
+        .and_then(Value::as_str)
+        .unwrap_or(prefix);
     endpoints.extend(located(location, registry, &name, prefix, &ALL)?);
     Ok(Some(endpoints))
 }
@@ -315,22 +431,40 @@ fn registries_conf(text: &str, reference: &Reference) -> Result<Option<Vec<Endpo
 fn matches_prefix(name: &str, prefix: &str) -> bool {
     if let Some(domain) = prefix.strip_prefix("*.") {
         let host = name.split('/').next().unwrap_or(name);
-        return host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+        return host
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.ends_with('.'));
     }
-    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    name.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn located(location: &str, table: &Table, name: &str, prefix: &str, uses: &[Use]) -> Result<Vec<Endpoint>> {
+fn located(
+    location: &str,
+    table: &Table,
+    name: &str,
+    prefix: &str,
+    uses: &[Use],
+) -> Result<Vec<Endpoint>> {
     let full = match name.strip_prefix(prefix) {
         Some(rest) => format!("{location}{rest}"),
         // A wildcard keeps the name as it is.
         None => name.to_owned(),
     };
-    let (host, repository) = full.split_once('/').ok_or_else(|| invalid(format!("{full:?} has no repository")))?;
+    let (host, repository) = full
+        .split_once('/')
+        .ok_or_else(|| invalid(format!("{full:?} has no repository")))?;
     let insecure = flag(table, "insecure")?;
     let server = server_of(host);
-    let tls = Tls { skip_verify: insecure, ..Tls::default() };
-    let schemes: &[&str] = if insecure || is_loopback_host(server) { &["https", "http"] } else { &["https"] };
+    let tls = Tls {
+        skip_verify: insecure,
+        ..Tls::default()
+    };
+    let schemes: &[&str] = if insecure || is_loopback_host(server) {
+        &["https", "http"]
+    } else {
+        &["https"]
+    };
     let endpoint = |scheme: &&str| Endpoint {
         uses: uses.to_vec(),
         ..plain(&format!("{scheme}://{server}/v2"), repository, tls.clone())
@@ -343,19 +477,37 @@ mod tests {
     use super::*;
 
     fn bases(endpoints: &[Endpoint]) -> Vec<String> {
-        endpoints.iter().map(|e| format!("{}/{}", e.base, e.repository)).collect()
+        endpoints
+            .iter()
+            .map(|e| format!("{}/{}", e.base, e.repository))
+            .collect()
     }
 
     #[test]
     fn registries_without_configuration() {
-        let sources = Sources { certs: Vec::new(), registries: "/nonexistent".into() };
+        let sources = Sources {
+            certs: Vec::new(),
+            registries: "/nonexistent".into(),
+        };
         for (reference, expected) in [
-            ("alpine", vec!["https://registry-1.docker.io/v2/library/alpine"]),
+            (
+                "alpine",
+                vec!["https://registry-1.docker.io/v2/library/alpine"],
+            ),
             ("quay.io/a/b", vec!["https://quay.io/v2/a/b"]),
-            ("127.0.0.1:5000/a", vec!["https://127.0.0.1:5000/v2/a", "http://127.0.0.1:5000/v2/a"]),
-            ("localhost/a", vec!["https://localhost/v2/a", "http://localhost/v2/a"]),
+            (
+                "127.0.0.1:5000/a",
+                vec!["https://127.0.0.1:5000/v2/a", "http://127.0.0.1:5000/v2/a"],
+            ),
+            (
+                "localhost/a",
+                vec!["https://localhost/v2/a", "http://localhost/v2/a"],
+            ),
         ] {
-            assert_eq!(bases(&sources.endpoints(&reference.parse().unwrap()).unwrap()), expected);
+            assert_eq!(
+                bases(&sources.endpoints(&reference.parse().unwrap()).unwrap()),
+                expected
+            );
         }
     }
 
@@ -377,15 +529,31 @@ mod tests {
               client = [["c.pem", "k.pem"]]
         "#;
         std::fs::write(host.join("hosts.toml"), text).unwrap();
-        let sources = Sources { certs: vec![dir.clone()], registries: "/nonexistent".into() };
+        let sources = Sources {
+            certs: vec![dir.clone()],
+            registries: "/nonexistent".into(),
+        };
         let found = sources.endpoints(&"q.io/a".parse().unwrap()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(bases(&found), ["http://mirror:5000/v2/a", "https://other/path/v2/a", "https://upstream.q.io/v2/a"]);
+        assert_eq!(
+            bases(&found),
+            [
+                "http://mirror:5000/v2/a",
+                "https://other/path/v2/a",
+                "https://upstream.q.io/v2/a"
+            ]
+        );
         assert_eq!(found[0].uses, [Use::Pull, Use::Resolve]);
         assert_eq!(found[0].headers.len(), 2);
-        assert_eq!(found[0].url("x").unwrap().to_string(), "http://mirror:5000/v2/a/x?ns=q.io");
+        assert_eq!(
+            found[0].url("x").unwrap().to_string(),
+            "http://mirror:5000/v2/a/x?ns=q.io"
+        );
         assert!(found[1].tls.skip_verify);
-        assert_eq!(found[1].tls.client, Some((host.join("c.pem"), host.join("k.pem"))));
+        assert_eq!(
+            found[1].tls.client,
+            Some((host.join("c.pem"), host.join("k.pem")))
+        );
         assert_eq!(found[2].tls.ca, [host.join("upstream.pem")]);
     }
 
@@ -410,10 +578,17 @@ mod tests {
         let of = |reference: &str| registries_conf(text, &reference.parse().unwrap());
         assert_eq!(
             bases(&of("q.io/team/x").unwrap().unwrap()),
-            ["https://mirror:5000/v2/team/x", "http://mirror:5000/v2/team/x", "https://inner.q.io/v2/all/x"]
+            [
+                "https://mirror:5000/v2/team/x",
+                "http://mirror:5000/v2/team/x",
+                "https://inner.q.io/v2/all/x"
+            ]
         );
         assert!(of("q.io/teams").is_err());
         assert!(of("r.io/a").unwrap().is_none());
-        assert_eq!(bases(&of("a.example.com/x").unwrap().unwrap()), ["https://a.example.com/v2/x"]);
+        assert_eq!(
+            bases(&of("a.example.com/x").unwrap().unwrap()),
+            ["https://a.example.com/v2/x"]
+        );
     }
 }

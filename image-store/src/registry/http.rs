@@ -46,7 +46,12 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn new(method: Method, url: Uri) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
     }
 
     pub(super) fn get(url: Uri) -> Self {
@@ -54,7 +59,8 @@ impl Call {
     }
 
     pub(super) fn header(mut self, name: http::HeaderName, value: &str) -> Result<Self> {
-        let value = HeaderValue::from_str(value).map_err(|_| invalid(format!("{value:?} cannot be a header")))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| invalid(format!("{value:?} cannot be a header")))?;
         self.headers.insert(name, value);
         Ok(self)
     }
@@ -62,7 +68,11 @@ impl Call {
 
 impl Http {
     /// Sends a call and follows redirects. Credentials and configured headers go to the first host only.
-    pub(super) async fn send(&self, endpoint: &Endpoint, call: &Call) -> Result<Response<Incoming>> {
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+    ) -> Result<Response<Incoming>> {
         let pool = self.pool(&endpoint.tls)?;
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
@@ -73,10 +83,19 @@ impl Http {
             }
             url = redirected(&url, &answer)?;
         }
-        Err(Error::new(ErrorKind::Unavailable, format!("{}: more than {REDIRECTS} redirects", call.url)))
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("{}: more than {REDIRECTS} redirects", call.url),
+        ))
     }
 
-    async fn once(&self, pool: &Pool, endpoint: &Endpoint, call: &Call, url: &Uri) -> Result<Response<Incoming>> {
+    async fn once(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        call: &Call,
+        url: &Uri,
+    ) -> Result<Response<Incoming>> {
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = url.clone();
@@ -88,11 +107,17 @@ impl Http {
         } else {
             request.headers_mut().remove(AUTHORIZATION);
         }
-        request
-            .headers_mut()
-            .insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("ocirun/", env!("CARGO_PKG_VERSION"))));
+        request.headers_mut().insert(
+            http::header::USER_AGENT,
+            HeaderValue::from_static(concat!("ocirun/", env!("CARGO_PKG_VERSION"))),
+        );
         let sent = tokio::time::timeout(ANSWER, pool.request(request)).await;
-        let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("{} {url}: {why}", call.method));
+        let failed = |why: String| {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("{} {url}: {why}", call.method),
+            )
+        };
         match sent {
             Err(_) => Err(failed(format!("no answer within {} s", ANSWER.as_secs()))),
             Ok(Err(error)) => Err(failed(causes(&error))),
@@ -114,11 +139,12 @@ impl Http {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let pool = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_timer(hyper_util::rt::TokioTimer::new())
-            .http1_max_buf_size(256 << 10)
-            .build(connector);
+        let pool =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+                .pool_idle_timeout(Duration::from_secs(20))
+                .pool_timer(hyper_util::rt::TokioTimer::new())
+                .http1_max_buf_size(256 << 10)
+                .build(connector);
         pools.insert(tls.clone(), pool.clone());
         Ok(pool)
     }
@@ -136,9 +162,20 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Where a redirect leads, if it may: never from https to http, never to another scheme, never to link-local addresses.
 fn redirected(from: &Uri, answer: &Response<Incoming>) -> Result<Uri> {
-    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let to = join(from, location.ok_or_else(|| invalid(format!("{from}: redirect without a location")))?)?;
-    let refused = |why: &str| Error::new(ErrorKind::Invalid, format!("redirect from {from} to {to}: {why}"));
+    let location = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let to = join(
+        from,
+        location.ok_or_else(|| invalid(format!("{from}: redirect without a location")))?,
+    )?;
+    let refused = |why: &str| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!("redirect from {from} to {to}: {why}"),
+        )
+    };
     match (from.scheme_str(), to.scheme_str()) {
         (_, Some("https")) => {}
         (Some("http"), Some("http")) if from.authority() == to.authority() || is_loopback(&to) => {}
@@ -177,7 +214,9 @@ pub(super) fn is_loopback(uri: &Uri) -> bool {
 fn is_link_local(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local()),
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+        }
     }
 }
 
@@ -188,7 +227,10 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+    Some(
+        at.duration_since(std::time::SystemTime::now())
+            .unwrap_or_default(),
+    )
 }
 
 /// Reads a whole body of at most `most` bytes, within `time`.
@@ -196,7 +238,12 @@ pub(super) async fn read_all(mut body: Incoming, most: u64, time: Duration) -> R
     let read = async {
         let mut data = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| Error::new(ErrorKind::Unavailable, format!("read answer: {}", causes(&e))))?;
+            let frame = frame.map_err(|e| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("read answer: {}", causes(&e)),
+                )
+            })?;
             if let Ok(piece) = frame.into_data() {
                 if (data.len() + piece.len()) as u64 > most {
                     return Err(limit(format!("answer is larger than {most} bytes")));
@@ -206,16 +253,36 @@ pub(super) async fn read_all(mut body: Incoming, most: u64, time: Duration) -> R
         }
         Ok(data.into())
     };
-    let late = || Error::new(ErrorKind::Unavailable, format!("answer was not complete within {} s", time.as_secs()));
-    tokio::time::timeout(time, read).await.unwrap_or_else(|_| Err(late()))
+    let late = || {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!("answer was not complete within {} s", time.as_secs()),
+        )
+    };
+    tokio::time::timeout(time, read)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// The error of an answer that is none of the expected ones, with what the registry says about it.
 pub(super) async fn refusal(call: &Call, answer: Response<Incoming>) -> Error {
     let status = answer.status();
-    let body = read_all(answer.into_body(), limits::ERROR_BODY, Duration::from_secs(10)).await.unwrap_or_default();
+    let body = read_all(
+        answer.into_body(),
+        limits::ERROR_BODY,
+        Duration::from_secs(10),
+    )
+    .await
+    .unwrap_or_default();
     let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
-    let part = |name: &str| said.as_ref()?.get("errors")?.get(0)?.get(name)?.as_str().map(str::to_owned);
+    let part = |name: &str| {
+        said.as_ref()?
+            .get("errors")?
+            .get(0)?
+            .get(name)?
+            .as_str()
+            .map(str::to_owned)
+    };
     let said = match (part("code"), part("message")) {
         (Some(code), Some(message)) => format!(": {code}: {message}"),
         (Some(one), None) | (None, Some(one)) => format!(": {one}"),
@@ -226,8 +293,15 @@ pub(super) async fn refusal(call: &Call, answer: Response<Incoming>) -> Error {
         StatusCode::NOT_FOUND => ErrorKind::NotFound,
         other => ErrorKind::Registry(other.as_u16()),
     };
-    let said = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect::<String>();
-    Error::new(kind, format!("{} {}: {status}{said}", call.method, call.url))
+    let said = said
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(500)
+        .collect::<String>();
+    Error::new(
+        kind,
+        format!("{} {}: {status}{said}", call.method, call.url),
+    )
 }
 
 fn tls_config(tls: &Tls) -> Result<rustls::ClientConfig> {
@@ -237,7 +311,9 @@ fn tls_config(tls: &Tls) -> Result<rustls::ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(broken)?;
     let builder = if tls.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     } else {
         let mut roots = system_roots().clone();
         for path in &tls.ca {
@@ -250,11 +326,14 @@ fn tls_config(tls: &Tls) -> Result<rustls::ClientConfig> {
         }
         builder.with_root_certificates(roots)
     };
-    let Some((certificate, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
+    let Some((certificate, key)) = &tls.client else {
+        return Ok(builder.with_no_client_auth());
+    };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|e| invalid(format!("client certificate {certificate:?}: {e}")))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| invalid(format!("client key {key:?}: {e}")))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| invalid(format!("client key {key:?}: {e}")))?;
     builder.with_client_auth_cert(chain, key).map_err(broken)
 }
 
@@ -289,7 +368,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -298,7 +382,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signed: &rustls::DigitallySignedStruct,
     ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -326,15 +415,27 @@ impl tower_service::Service<Name> for Dns {
         Box::pin(async move {
             let name = name.as_str();
             if name == "localhost" {
-                let both = [IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
-                return Ok(both.map(|address| SocketAddr::new(address, 0)).to_vec().into_iter());
+                let both = [
+                    IpAddr::from([127, 0, 0, 1]),
+                    IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+                ];
+                return Ok(both
+                    .map(|address| SocketAddr::new(address, 0))
+                    .to_vec()
+                    .into_iter());
             }
             let resolver = hickory_resolver::TokioResolver::builder_tokio()
                 .and_then(hickory_resolver::ResolverBuilder::build)
                 .map_err(std::io::Error::other)?;
-            let found = resolver.lookup_ip(name).await.map_err(std::io::Error::other)?;
+            let found = resolver
+                .lookup_ip(name)
+                .await
+                .map_err(std::io::Error::other)?;
             let usable = found.iter().filter(|address| !is_link_local(address));
-            Ok(usable.map(|address| SocketAddr::new(address, 0)).collect::<Vec<_>>().into_iter())
+            Ok(usable
+                .map(|address| SocketAddr::new(address, 0))
+                .collect::<Vec<_>>()
+                .into_iter())
         })
     }
 }
@@ -362,15 +463,21 @@ mod tests {
         assert_eq!(retry_after(&headers), None);
         headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
         assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
+        headers.insert(
+            RETRY_AFTER,
+            HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"),
+        );
         assert_eq!(retry_after(&headers), Some(Duration::ZERO));
     }
 
     #[test]
     fn link_local_addresses() {
-        for (text, is) in
-            [("169.254.169.254", true), ("fe80::1", true), ("::ffff:169.254.1.1", true), ("10.0.0.1", false)]
-        {
+        for (text, is) in [
+            ("169.254.169.254", true),
+            ("fe80::1", true),
+            ("::ffff:169.254.1.1", true),
+            ("10.0.0.1", false),
+        ] {
             assert_eq!(is_link_local(&text.parse().unwrap()), is, "{text}");
         }
     }

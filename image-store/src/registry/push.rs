@@ -33,10 +33,13 @@ pub enum Pushed {
 }
 
 impl Registry {
-    fn push_endpoint(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
-        let mut endpoints = self.endpoints(reference, Use::Push)?;
+    async fn push_endpoint(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
+        let mut endpoints = self.endpoints(reference, Use::Push).await?;
         // The registry itself; its two schemes on loopback.
-        let mirrors = endpoints.iter().filter(|endpoint| endpoint.namespace.is_some()).count();
+        let mirrors = endpoints
+            .iter()
+            .filter(|endpoint| endpoint.namespace.is_some())
+            .count();
         if mirrors < endpoints.len() {
             endpoints.retain(|endpoint| endpoint.namespace.is_none());
         }
@@ -51,13 +54,21 @@ impl Registry {
         from: &[String],
         source: &impl Source,
     ) -> Result<Pushed> {
-        let endpoints = self.push_endpoint(reference)?;
+        let endpoints = self.push_endpoint(reference).await?;
         self.anywhere(&endpoints, async |endpoint| {
             let call = Call::new(Method::HEAD, endpoint.url(&format!("blobs/{digest}"))?);
-            if self.call(endpoint, &call, "pull,push", &[200, 404]).await?.status() == StatusCode::OK {
+            if self
+                .call(endpoint, &call, "pull,push", &[200, 404])
+                .await?
+                .status()
+                == StatusCode::OK
+            {
                 return Ok(Pushed::Present);
             }
-            let mount = from.iter().map(|from| format!("?mount={digest}&from={from}")).chain([String::new()]);
+            let mount = from
+                .iter()
+                .map(|from| format!("?mount={digest}&from={from}"))
+                .chain([String::new()]);
             for query in mount {
                 let call = empty_post(endpoint.url(&format!("blobs/uploads/{query}"))?)?;
                 let answer = self.call(endpoint, &call, "pull,push", &[201, 202]).await?;
@@ -66,7 +77,8 @@ impl Registry {
                 }
                 let session = location(&call.url, &answer)?;
                 if query.is_empty() {
-                    self.upload(endpoint, session, (digest, size), source).await?;
+                    self.upload(endpoint, session, (digest, size), source)
+                        .await?;
                     return Ok(Pushed::Sent);
                 }
                 // A refused mount begins an upload, which is ours to take back.
@@ -112,9 +124,13 @@ impl Registry {
         }
         let mut text = session.to_string();
         text.push(if text.contains('?') { '&' } else { '?' });
-        let url = format!("{text}digest={digest}").parse().map_err(|_| invalid("upload location"))?;
+        let url = format!("{text}digest={digest}")
+            .parse()
+            .map_err(|_| invalid("upload location"))?;
         let call = Call::new(Method::PUT, url).header(CONTENT_LENGTH, "0")?;
-        self.call(endpoint, &call, "pull,push", &[201, 204]).await.map(drop)
+        self.call(endpoint, &call, "pull,push", &[201, 204])
+            .await
+            .map(drop)
     }
 
     async fn chunk(&self, endpoint: &Endpoint, session: &Uri, at: u64, data: Bytes) -> Result<Uri> {
@@ -136,16 +152,25 @@ impl Registry {
         let call = Call::get(session.clone());
         let answer = self.call(endpoint, &call, "pull,push", &[204]).await?;
         let range = text_header(&answer, RANGE.as_str()).unwrap_or_default();
-        let last = range.rsplit('-').next().and_then(|text| text.parse::<u64>().ok());
+        let last = range
+            .rsplit('-')
+            .next()
+            .and_then(|text| text.parse::<u64>().ok());
         let next = location(session, &answer).unwrap_or_else(|_| session.clone());
         // Nothing received is also written as 0-0; sending the first byte again would be refused, so ask for 416 then.
-        Ok((next, last.map_or(0, |last| if last == 0 { 0 } else { last + 1 })))
+        Ok((
+            next,
+            last.map_or(0, |last| if last == 0 { 0 } else { last + 1 }),
+        ))
     }
 
     /// Uploads a manifest under a tag or its digest.
     pub async fn push_manifest(&self, reference: &Reference, manifest: &Stored) -> Result<()> {
-        let target = reference.tag.clone().unwrap_or_else(|| manifest.digest.to_string());
-        let endpoints = self.push_endpoint(reference)?;
+        let target = reference
+            .tag
+            .clone()
+            .unwrap_or_else(|| manifest.digest.to_string());
+        let endpoints = self.push_endpoint(reference).await?;
         self.anywhere(&endpoints, async |endpoint| {
             let mut call = Call::new(Method::PUT, endpoint.url(&format!("manifests/{target}"))?)
                 .header(CONTENT_TYPE, &manifest.media_type)?;
@@ -154,7 +179,10 @@ impl Registry {
             match text_header(&answer, "docker-content-digest") {
                 Some(stored) if stored != manifest.digest.to_string() => Err(Error::new(
                     ErrorKind::Corrupt,
-                    format!("PUT {}: registry stored {stored}, sent {}", call.url, manifest.digest),
+                    format!(
+                        "PUT {}: registry stored {stored}, sent {}",
+                        call.url, manifest.digest
+                    ),
                 )),
                 _ => Ok(()),
             }
@@ -169,10 +197,15 @@ fn empty_post(url: Uri) -> Result<Call> {
 
 /// The address of the next request. Only the same host gets our credentials with it.
 fn location(base: &Uri, answer: &::http::Response<hyper::body::Incoming>) -> Result<Uri> {
-    let text = text_header(answer, LOCATION.as_str()).ok_or_else(|| invalid(format!("{base}: no upload location")))?;
+    let text = text_header(answer, LOCATION.as_str())
+        .ok_or_else(|| invalid(format!("{base}: no upload location")))?;
     let next = join(base, &text)?;
-    if next.host() != base.host() || (base.scheme_str() == Some("https") && next.scheme_str() != Some("https")) {
-        return Err(invalid(format!("{base}: upload location {next} is elsewhere")));
+    if next.host() != base.host()
+        || (base.scheme_str() == Some("https") && next.scheme_str() != Some("https"))
+    {
+        return Err(invalid(format!(
+            "{base}: upload location {next} is elsewhere"
+        )));
     }
     Ok(next)
 }

@@ -39,25 +39,44 @@ impl Store {
     /// fetches them anew; what stood there is removed by the next collection.
     pub fn check(&self) -> Result<Report> {
         let mut report = Report::default();
-        for (key, seal) in self.pairs("SELECT key, seal FROM layer WHERE boot IS NULL OR boot = ?")? {
+        for (key, seal) in
+            self.pairs("SELECT key, seal FROM layer WHERE boot IS NULL OR boot = ?")?
+        {
             report.layers += 1;
             if let Err(error) = self.check_layer(&key, &seal) {
                 let images = self.affected("layer", &key)?;
-                report.damaged.push(Damage { kind: "layer", key, what: error.to_string(), images });
+                report.damaged.push(Damage {
+                    kind: "layer",
+                    key,
+                    what: error.to_string(),
+                    images,
+                });
             }
         }
-        for (digest, _) in self.pairs("SELECT digest, '' FROM blob WHERE boot IS NULL OR boot = ?")? {
+        for (digest, _) in
+            self.pairs("SELECT digest, '' FROM blob WHERE boot IS NULL OR boot = ?")?
+        {
             report.blobs += 1;
             if let Err(error) = self.check_blob(&digest) {
                 let images = self.affected("blob", &digest)?;
-                report.damaged.push(Damage { kind: "blob", key: digest, what: error.to_string(), images });
+                report.damaged.push(Damage {
+                    kind: "blob",
+                    key: digest,
+                    what: error.to_string(),
+                    images,
+                });
             }
         }
         for (digest, _) in self.pairs("SELECT digest, ?1 FROM document")? {
             report.documents += 1;
             if let Err(error) = digest.verify(&self.document(&digest)?.data) {
                 let images = self.affected_by_document(&digest)?;
-                report.damaged.push(Damage { kind: "document", key: digest, what: error.to_string(), images });
+                report.damaged.push(Damage {
+                    kind: "document",
+                    key: digest,
+                    what: error.to_string(),
+                    images,
+                });
             }
         }
         Ok(report)
@@ -75,7 +94,10 @@ impl Store {
         if measured.seal == *seal {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Corrupt, format!("seal is {}, expected {seal}", measured.seal)))
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("seal is {}, expected {seal}", measured.seal),
+        ))
     }
 
     fn check_blob(&self, digest: &Digest) -> Result<()> {
@@ -93,15 +115,21 @@ impl Store {
 
     fn affected(&self, column: &str, key: &Digest) -> Result<Vec<Digest>> {
         let database = self.database();
-        let sql = format!("SELECT DISTINCT manifest FROM image_layer WHERE {column} = ? ORDER BY 1");
+        let sql =
+            format!("SELECT DISTINCT manifest FROM image_layer WHERE {column} = ? ORDER BY 1");
         let mut query = database.prepare(&sql)?;
-        Ok(query.query_map([key], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        Ok(query
+            .query_map([key], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
     }
 
     fn affected_by_document(&self, digest: &Digest) -> Result<Vec<Digest>> {
         let database = self.database();
-        let mut query = database.prepare("SELECT manifest FROM image WHERE manifest = ?1 OR config = ?1 ORDER BY 1")?;
-        Ok(query.query_map([digest], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        let mut query = database
+            .prepare("SELECT manifest FROM image WHERE manifest = ?1 OR config = ?1 ORDER BY 1")?;
+        Ok(query
+            .query_map([digest], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
     }
 
     /// Takes damaged parts out of use together with the images that have them. Their tags are returned with the
@@ -111,8 +139,11 @@ impl Store {
             let mut lost = Vec::new();
             for damage in damaged {
                 for manifest in &damage.images {
-                    let mut query = t.prepare("SELECT name FROM tag WHERE manifest = ? ORDER BY name")?;
-                    let tags = query.query_map([manifest], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+                    let mut query =
+                        t.prepare("SELECT name FROM tag WHERE manifest = ? ORDER BY name")?;
+                    let tags = query
+                        .query_map([manifest], |row| row.get(0))?
+                        .collect::<rusqlite::Result<Vec<String>>>()?;
                     lost.extend(tags.into_iter().map(|tag| (tag, *manifest)));
                     t.execute("DELETE FROM image WHERE manifest = ?", [manifest])?;
                 }

@@ -79,8 +79,11 @@ impl Store {
         })?;
         let named = collected.layers + collected.blobs;
         let removed = self.sweep("layers")? + self.sweep("blobs")?;
-        collected.leftovers = removed.saturating_sub(named) + self.sweep_staging(partial_age)? + self.sweep_locks()?;
-        self.database().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        collected.leftovers = removed.saturating_sub(named)
+            + self.sweep_staging(partial_age)?
+            + self.sweep_locks()?;
+        self.database()
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(collected)
     }
 
@@ -93,7 +96,8 @@ impl Store {
                 .collect::<rusqlite::Result<Vec<(String, Option<String>, Option<i64>)>>>()?
         };
         for (id, boot, expires) in leases {
-            let is_over = boot.is_some_and(|boot| boot != self.boot()) || expires.is_some_and(|at| at < now());
+            let is_over = boot.is_some_and(|boot| boot != self.boot())
+                || expires.is_some_and(|at| at < now());
             if is_over || self.is_abandoned(&id)? {
                 self.release(&id)?;
             }
@@ -117,7 +121,8 @@ impl Store {
                     "layers" => "SELECT count(*) FROM layer WHERE key = ?",
                     _ => "SELECT count(*) FROM blob WHERE digest = ?",
                 };
-                self.database().query_row(sql, [digest], |row| row.get::<_, i64>(0))
+                self.database()
+                    .query_row(sql, [digest], |row| row.get::<_, i64>(0))
             };
             if is_named()? > 0 {
                 continue;
@@ -140,6 +145,7 @@ impl Store {
             let text = String::from_utf8_lossy(&name).into_owned();
             let (stem, kind) = text.rsplit_once('.').unwrap_or((&text, ""));
             let _lock = match parse_file_name(stem) {
+                None if stem.starts_with("process-") && !self.is_abandoned(stem)? => continue,
                 None => None,
                 Some(digest) => match self.try_lock(&digest)? {
                     None => continue,
@@ -184,7 +190,9 @@ impl Store {
     pub fn usage(&self) -> Result<Usage> {
         let database = self.database();
         let pair = |sql: &str| -> Result<(u64, u64)> {
-            let row = database.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+            let row = database.query_row(sql, [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })?;
             Ok((row.0.cast_unsigned(), row.1.cast_unsigned()))
         };
         let (images, _) = pair("SELECT count(*), 0 FROM image")?;
@@ -197,7 +205,13 @@ impl Store {
         let reclaimable = dead("layer", "disk", LIVE_LAYER)? + dead("blob", "size", LIVE_BLOB)?;
         let staging = self.open_path("staging", OFlags::RDONLY | OFlags::DIRECTORY)?;
         let staging = names(staging.as_fd())?.len() as u64;
-        Ok(Usage { images, layers, blobs, reclaimable: reclaimable.cast_unsigned(), staging })
+        Ok(Usage {
+            images,
+            layers,
+            blobs,
+            reclaimable: reclaimable.cast_unsigned(),
+            staging,
+        })
     }
 
     /// The path in `staging` of a blob that is being fetched.

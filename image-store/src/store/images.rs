@@ -1,9 +1,9 @@
 //! Images and tags: commit, look-up, listing, removal.
 
-use super::{Commit, Store, Stored, number, now};
+use super::{Commit, Store, Stored, now, number};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Config, Manifest, Document, parse, parse_config};
+use crate::manifest::{Config, Document, Manifest, parse, parse_config};
 use crate::reference::Reference;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
@@ -45,7 +45,14 @@ pub struct Image {
 }
 
 pub(super) fn insert(t: &Transaction<'_>, boot: &str, commit: &Commit) -> Result<()> {
-    for document in [Some(&commit.manifest), Some(&commit.config), commit.index.as_ref()].into_iter().flatten() {
+    for document in [
+        Some(&commit.manifest),
+        Some(&commit.config),
+        commit.index.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
+    {
         t.execute(
             "INSERT OR IGNORE INTO document (digest, media_type, data) VALUES (?, ?, ?)",
             params![document.digest, document.media_type, document.data],
@@ -56,16 +63,25 @@ pub(super) fn insert(t: &Transaction<'_>, boot: &str, commit: &Commit) -> Result
         "INSERT INTO image (manifest, config, created) VALUES (?, ?, ?) ON CONFLICT (manifest) DO NOTHING",
         params![manifest, commit.config.digest, now()],
     )?;
-    t.execute("DELETE FROM image_layer WHERE manifest = ?", params![manifest])?;
+    t.execute(
+        "DELETE FROM image_layer WHERE manifest = ?",
+        params![manifest],
+    )?;
     for (position, layer) in commit.layers.iter().enumerate() {
         let lasting = t.execute(
             "UPDATE layer SET boot = NULL WHERE key = ? AND (boot IS NULL OR boot = ?)",
             params![layer.layer, boot],
         )?;
         if lasting == 0 {
-            return Err(Error::new(ErrorKind::NotFound, format!("layer {} is not there", layer.layer)));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("layer {} is not there", layer.layer),
+            ));
         }
-        t.execute("UPDATE blob SET boot = NULL WHERE digest = ? AND boot = ?", params![layer.blob, boot])?;
+        t.execute(
+            "UPDATE blob SET boot = NULL WHERE digest = ? AND boot = ?",
+            params![layer.blob, boot],
+        )?;
         t.execute(
             "INSERT INTO image_layer (manifest, position, layer, blob, size, media_type) VALUES (?, ?, ?, ?, ?, ?)",
             params![manifest, number(position as u64), layer.layer, layer.blob, number(layer.size), layer.media_type],
@@ -74,7 +90,10 @@ pub(super) fn insert(t: &Transaction<'_>, boot: &str, commit: &Commit) -> Result
             add_source(t, &layer.blob, repository)?;
         }
     }
-    let resolved = commit.index.as_ref().map_or(manifest, |index| &index.digest);
+    let resolved = commit
+        .index
+        .as_ref()
+        .map_or(manifest, |index| &index.digest);
     if let Some(repository) = &commit.repository {
         add_source(t, manifest, repository)?;
         add_source(t, resolved, repository)?;
@@ -86,7 +105,10 @@ pub(super) fn insert(t: &Transaction<'_>, boot: &str, commit: &Commit) -> Result
 }
 
 fn add_source(t: &Transaction<'_>, digest: &Digest, repository: &str) -> Result<()> {
-    t.execute("INSERT OR IGNORE INTO source (digest, repository) VALUES (?, ?)", params![digest, repository])?;
+    t.execute(
+        "INSERT OR IGNORE INTO source (digest, repository) VALUES (?, ?)",
+        params![digest, repository],
+    )?;
     Ok(())
 }
 
@@ -104,22 +126,33 @@ impl Store {
         let missing = || Error::new(ErrorKind::NotFound, format!("image {text:?} is not there"));
         let database = self.database();
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        if hex.len() >= 12 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if hex.len() >= 12
+            && hex
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             let mut query = database.prepare(
                 "SELECT manifest FROM image WHERE manifest LIKE ?1 OR config LIKE ?1 UNION \
                  SELECT manifest FROM tag WHERE resolved LIKE ?1",
             )?;
             let pattern = format!("sha256:{hex}%");
-            let found = query.query_map([pattern], |row| row.get(0))?.collect::<rusqlite::Result<Vec<Digest>>>()?;
+            let found = query
+                .query_map([pattern], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<Digest>>>()?;
             match found[..] {
                 [one] => return Ok(one),
                 [] => {}
-                _ => return Err(Error::new(ErrorKind::Invalid, format!("{text:?} fits several images"))),
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::Invalid,
+                        format!("{text:?} fits several images"),
+                    ));
+                }
             }
         }
         let reference: Reference = text.parse()?;
         if let Some(digest) = reference.digest {
-            return Ok(database
+            return database
                 .query_row(
                     "SELECT image.manifest FROM image JOIN source ON source.digest = ?1 AND source.repository = ?2 \
                      WHERE image.manifest = ?1 OR image.manifest IN (SELECT manifest FROM tag WHERE resolved = ?1)",
@@ -127,21 +160,34 @@ impl Store {
                     |row| row.get(0),
                 )
                 .optional()?
-                .ok_or_else(missing)?);
+                .ok_or_else(missing);
         }
-        Ok(database
-            .query_row("SELECT manifest FROM tag WHERE name = ?", [reference.to_string()], |row| row.get(0))
+        database
+            .query_row(
+                "SELECT manifest FROM tag WHERE name = ?",
+                [reference.to_string()],
+                |row| row.get(0),
+            )
             .optional()?
-            .ok_or_else(missing)?)
+            .ok_or_else(missing)
     }
 
     /// A stored document.
     pub fn document(&self, digest: &Digest) -> Result<Stored> {
         let query = "SELECT media_type, data FROM document WHERE digest = ?";
         let row = self.database().query_row(query, [digest], |row| {
-            Ok(Stored { digest: *digest, media_type: row.get(0)?, data: row.get(1)? })
+            Ok(Stored {
+                digest: *digest,
+                media_type: row.get(0)?,
+                data: row.get(1)?,
+            })
         });
-        row.optional()?.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("document {digest} is not there")))
+        row.optional()?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("document {digest} is not there"),
+            )
+        })
     }
 
     /// The image of a manifest digest.
@@ -149,10 +195,17 @@ impl Store {
         let (config, layers) = {
             let database = self.database();
             let config: Option<Digest> = database
-                .query_row("SELECT config FROM image WHERE manifest = ?", [manifest], |row| row.get(0))
+                .query_row(
+                    "SELECT config FROM image WHERE manifest = ?",
+                    [manifest],
+                    |row| row.get(0),
+                )
                 .optional()?;
             let config = config.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("image {manifest} is not there"))
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("image {manifest} is not there"),
+                )
             })?;
             (config, layer_keys(&database, manifest)?)
         };
@@ -162,23 +215,34 @@ impl Store {
             return Err(crate::error::invalid("image is an index"));
         };
         let parsed_config = parse_config(&config.data, parsed.layers.len())?;
-        Ok(Image { manifest, config, parsed, parsed_config, layers })
+        Ok(Image {
+            manifest,
+            config,
+            parsed,
+            parsed_config,
+            layers,
+        })
     }
 
     /// All images, in order of their manifests' digests.
     pub fn images(&self) -> Result<Vec<Summary>> {
         let database = self.database();
-        let mut query = database.prepare("SELECT manifest, config, created FROM image ORDER BY manifest")?;
+        let mut query =
+            database.prepare("SELECT manifest, config, created FROM image ORDER BY manifest")?;
         let rows = query
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<rusqlite::Result<Vec<(Digest, Digest, i64)>>>()?;
-        rows.into_iter().map(|row| summary(&database, row)).collect()
+        rows.into_iter()
+            .map(|row| summary(&database, row))
+            .collect()
     }
 
     /// Gives an image another name.
     pub fn tag(&self, manifest: &Digest, name: &Reference) -> Result<()> {
         if name.digest.is_some() {
-            return Err(crate::error::invalid(format!("\"{name}\" has a digest and cannot be a tag")));
+            return Err(crate::error::invalid(format!(
+                "\"{name}\" has a digest and cannot be a tag"
+            )));
         }
         self.lasting_transaction(|t| set_tag(t, &name.to_string(), manifest, manifest))
     }
@@ -186,14 +250,21 @@ impl Store {
     /// Takes a name away; the image goes with its last one, or at once when it is named by digest or id.
     pub fn remove(&self, text: &str) -> Result<Digest> {
         let manifest = self.resolve(text)?;
-        let name = text.parse::<Reference>().ok().filter(|r| r.digest.is_none()).map(|r| r.to_string());
+        let name = text
+            .parse::<Reference>()
+            .ok()
+            .filter(|r| r.digest.is_none())
+            .map(|r| r.to_string());
         self.lasting_transaction(|t| {
             let untagged = match &name {
                 Some(name) => t.execute("DELETE FROM tag WHERE name = ?", [name])?,
                 None => 0,
             };
-            let left: i64 =
-                t.query_row("SELECT count(*) FROM tag WHERE manifest = ?", [manifest], |row| row.get(0))?;
+            let left: i64 = t.query_row(
+                "SELECT count(*) FROM tag WHERE manifest = ?",
+                [manifest],
+                |row| row.get(0),
+            )?;
             if untagged == 0 || left == 0 {
                 t.execute("DELETE FROM image WHERE manifest = ?", [manifest])?;
             }
@@ -205,23 +276,36 @@ impl Store {
     /// Repositories in which a digest was seen.
     pub fn sources(&self, digest: &Digest) -> Result<Vec<String>> {
         let database = self.database();
-        let mut query = database.prepare("SELECT repository FROM source WHERE digest = ? ORDER BY repository")?;
-        Ok(query.query_map([digest], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        let mut query = database
+            .prepare("SELECT repository FROM source WHERE digest = ? ORDER BY repository")?;
+        Ok(query
+            .query_map([digest], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
     }
 }
 
 fn layer_keys(database: &Connection, manifest: &Digest) -> Result<Vec<Digest>> {
-    let mut query = database.prepare("SELECT layer FROM image_layer WHERE manifest = ? ORDER BY position")?;
-    Ok(query.query_map([manifest], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    let mut query =
+        database.prepare("SELECT layer FROM image_layer WHERE manifest = ? ORDER BY position")?;
+    Ok(query
+        .query_map([manifest], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
-fn summary(database: &Connection, (manifest, config, created): (Digest, Digest, i64)) -> Result<Summary> {
+fn summary(
+    database: &Connection,
+    (manifest, config, created): (Digest, Digest, i64),
+) -> Result<Summary> {
     let strings = |sql: &str| -> Result<Vec<String>> {
         let mut query = database.prepare_cached(sql)?;
-        Ok(query.query_map([manifest], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+        Ok(query
+            .query_map([manifest], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?)
     };
     let sum = |sql: &str| -> Result<u64> {
-        let total: i64 = database.prepare_cached(sql)?.query_row([manifest], |row| row.get(0))?;
+        let total: i64 = database
+            .prepare_cached(sql)?
+            .query_row([manifest], |row| row.get(0))?;
         Ok(total.cast_unsigned())
     };
     Ok(Summary {

@@ -51,7 +51,10 @@ impl Store {
             let held = fstat(&file).call(|| "fstat")?;
             match rustix::fs::statat(self.dir(), &path[..], rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(named) if named.st_ino == held.st_ino => {
-                    return Ok(Some(Lock { path: self.root().join(&path), _file: file }));
+                    return Ok(Some(Lock {
+                        path: self.root().join(&path),
+                        _file: file,
+                    }));
                 }
                 Ok(_) | Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(error).call(|| format!("stat({path:?})")),
@@ -68,10 +71,17 @@ impl Store {
             .lock_file(&id, FlockOperation::NonBlockingLockExclusive)?
             .ok_or_else(|| Error::new(ErrorKind::Busy, format!("lease {id} is taken")))?;
         self.transaction(|t| {
-            t.execute("INSERT INTO lease (id, boot) VALUES (?, ?)", params![id, self.boot()])?;
+            t.execute(
+                "INSERT INTO lease (id, boot) VALUES (?, ?)",
+                params![id, self.boot()],
+            )?;
             Ok(())
         })?;
-        Ok(Lease { id, store: self.clone(), lock: Some(lock) })
+        Ok(Lease {
+            id,
+            store: self.clone(),
+            lock: Some(lock),
+        })
     }
 
     /// Whether the process of a lease made by [`Self::lease`] is gone.
@@ -79,17 +89,25 @@ impl Store {
         if !id.starts_with("process-") {
             return Ok(false);
         }
-        Ok(self.lock_file(id, FlockOperation::NonBlockingLockExclusive)?.is_some())
+        Ok(self
+            .lock_file(id, FlockOperation::NonBlockingLockExclusive)?
+            .is_some())
     }
 
     /// Holds layers under a name of the caller's until [`Self::release`], or until the machine is started again, where
     /// mounts end too.
     pub fn hold(&self, name: &str, layers: &[Digest]) -> Result<()> {
         self.transaction(|t| {
-            t.execute("INSERT OR REPLACE INTO lease (id, boot) VALUES (?, ?)", params![name, self.boot()])?;
+            t.execute(
+                "INSERT OR REPLACE INTO lease (id, boot) VALUES (?, ?)",
+                params![name, self.boot()],
+            )?;
             for key in layers {
                 if find_layer(t, self.boot(), key)?.is_none() {
-                    return Err(Error::new(ErrorKind::NotFound, format!("layer {key} is not there")));
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("layer {key} is not there"),
+                    ));
                 }
                 add_item(t, name, "layer", key)?;
             }
@@ -107,7 +125,10 @@ impl Store {
 }
 
 fn add_item(t: &rusqlite::Transaction<'_>, lease: &str, kind: &str, key: &Digest) -> Result<()> {
-    t.execute("INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?, ?, ?)", params![lease, kind, key])?;
+    t.execute(
+        "INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?, ?, ?)",
+        params![lease, kind, key],
+    )?;
     Ok(())
 }
 
@@ -120,6 +141,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Its name, which is unique.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Holds a layer, there or yet to be made, and says whether it is there.
     pub fn layer(&self, key: &Digest) -> Result<Option<Layer>> {
         self.store.transaction(|t| {
@@ -130,7 +156,8 @@ impl Lease {
 
     /// Holds a blob, there or yet to be made.
     pub fn blob(&self, digest: &Digest) -> Result<()> {
-        self.store.transaction(|t| add_item(t, &self.id, "blob", digest))
+        self.store
+            .transaction(|t| add_item(t, &self.id, "blob", digest))
     }
 }
 

@@ -17,24 +17,35 @@ pub(super) fn number(field: &[u8], name: &str) -> Result<i64> {
         let first = if negative { field[0] } else { field[0] & 0x7f };
         let mut value = i128::from(i8::from_ne_bytes([first]));
         for byte in &field[1..] {
-            value = value.checked_mul(256).and_then(|v| v.checked_add(i128::from(*byte))).ok_or_else(bad)?;
+            value = value
+                .checked_mul(256)
+                .and_then(|v| v.checked_add(i128::from(*byte)))
+                .ok_or_else(bad)?;
         }
         return i64::try_from(value).map_err(|_| bad());
     }
-    let digits = field.split(|b| *b == 0).next().unwrap_or_default().trim_ascii();
+    let digits = field
+        .split(|b| *b == 0)
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     let mut value: i64 = 0;
     for digit in digits {
         if !(b'0'..=b'7').contains(digit) {
             return Err(bad());
         }
-        value = value.checked_mul(8).and_then(|v| v.checked_add(i64::from(digit - b'0'))).ok_or_else(bad)?;
+        value = value
+            .checked_mul(8)
+            .and_then(|v| v.checked_add(i64::from(digit - b'0')))
+            .ok_or_else(bad)?;
     }
     Ok(value)
 }
 
 /// The same for what cannot be negative.
 pub(super) fn unsigned(field: &[u8], name: &str) -> Result<u64> {
-    u64::try_from(number(field, name)?).map_err(|_| invalid(format!("header field {name} is negative")))
+    u64::try_from(number(field, name)?)
+        .map_err(|_| invalid(format!("header field {name} is negative")))
 }
 
 /// A user or group id; the highest one means "none" to the kernel and is refused.
@@ -48,7 +59,11 @@ pub(super) fn id(value: u64, name: &str) -> Result<u32> {
 /// Seconds and nanoseconds, where what lies before the epoch or too far after it becomes the epoch, as in containerd.
 pub(super) fn time(seconds: i64, nanos: u32) -> Time {
     const LAST: i64 = i64::MAX / 1_000_000_000;
-    if (0..LAST).contains(&seconds) { Time { seconds, nanos } } else { Time::default() }
+    if (0..LAST).contains(&seconds) {
+        Time { seconds, nanos }
+    } else {
+        Time::default()
+    }
 }
 
 /// What the header block alone says. `size` is still the stored size.
@@ -71,7 +86,12 @@ pub(super) fn entry(header: &tar::Header, size: u64) -> Result<Entry> {
         b'4' => Kind::Block,
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
-        other => return Err(invalid(format!("entry type {:?} is unknown", char::from(other)))),
+        other => {
+            return Err(invalid(format!(
+                "entry type {:?} is unknown",
+                char::from(other)
+            )));
+        }
     };
     let device = match (kind, header.as_ustar(), header.as_gnu()) {
         (Kind::Char | Kind::Block, Some(u), _) => (device(&u.dev_major)?, device(&u.dev_minor)?),
@@ -96,7 +116,8 @@ pub(super) fn entry(header: &tar::Header, size: u64) -> Result<Entry> {
 }
 
 fn device(field: &[u8]) -> Result<u32> {
-    u32::try_from(unsigned(field, "device number")?).map_err(|_| invalid("device number is too large"))
+    u32::try_from(unsigned(field, "device number")?)
+        .map_err(|_| invalid("device number is too large"))
 }
 
 #[cfg(test)]
@@ -114,7 +135,10 @@ mod tests {
             (b"-000644\0", None),
             (b"\x80\0\0\0\0\0\x01\0", Some(256)),
             (b"\xff\xff\xff\xff\xff\xff\xff\xff", Some(-1)),
-            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", Some(i64::MAX)),
+            (
+                b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff",
+                Some(i64::MAX),
+            ),
             (b"\x80\0\0\0\x80\0\0\0\0\0\0\0", None),
             (b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
         ] {
@@ -130,6 +154,12 @@ mod tests {
     fn times_are_clamped() {
         assert_eq!(time(-1, 5), Time::default());
         assert_eq!(time(i64::MAX, 0), Time::default());
-        assert_eq!(time(7, 8), Time { seconds: 7, nanos: 8 });
+        assert_eq!(
+            time(7, 8),
+            Time {
+                seconds: 7,
+                nanos: 8
+            }
+        );
     }
 }

@@ -28,7 +28,8 @@ impl Records {
     pub(super) fn extend(&mut self, mut data: &[u8]) -> Result<()> {
         self.seen = true;
         while !data.is_empty() {
-            let (key, value, rest) = record(data).ok_or_else(|| invalid("extended header has a malformed record"))?;
+            let (key, value, rest) =
+                record(data).ok_or_else(|| invalid("extended header has a malformed record"))?;
             data = rest;
             match key {
                 b"GNU.sparse.offset" => {
@@ -37,8 +38,10 @@ impl Records {
                     }
                 }
                 b"GNU.sparse.numbytes" => {
-                    let offset =
-                        self.pending_offset.take().ok_or_else(|| invalid("sparse record has no offset"))?;
+                    let offset = self
+                        .pending_offset
+                        .take()
+                        .ok_or_else(|| invalid("sparse record has no offset"))?;
                     self.extents.push((offset, decimal(value)?));
                     if self.extents.len() > limits::SPARSE_EXTENTS {
                         return Err(limit("sparse file has too many pieces"));
@@ -91,12 +94,17 @@ impl Records {
         }
         let mut bytes = 0;
         for (key, value) in &self.known {
-            let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { continue };
+            let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
+                continue;
+            };
             bytes += name.len() + value.len();
             if name.is_empty() || name.len() > 255 || name.contains(&0) {
                 return Err(invalid("extended attribute has a bad name"));
             }
-            if value.len() > limits::XATTR_VALUE || bytes > limits::XATTR_BYTES || entry.xattrs.len() >= limits::XATTRS {
+            if value.len() > limits::XATTR_VALUE
+                || bytes > limits::XATTR_BYTES
+                || entry.xattrs.len() >= limits::XATTRS
+            {
                 return Err(limit("extended attributes are too large or too many"));
             }
             entry.xattrs.push((name.to_vec(), value.clone()));
@@ -134,11 +142,20 @@ fn record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 /// A plain decimal number: digits only.
 pub(super) fn decimal(text: &[u8]) -> Result<u64> {
-    let bad = || invalid(format!("{:?} is not a number", String::from_utf8_lossy(text)));
+    let bad = || {
+        invalid(format!(
+            "{:?} is not a number",
+            String::from_utf8_lossy(text)
+        ))
+    };
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return Err(bad());
     }
-    std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).filter(|v| i64::try_from(*v).is_ok()).ok_or_else(bad)
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .filter(|v| i64::try_from(*v).is_ok())
+        .ok_or_else(bad)
 }
 
 /// Seconds with an optional sign and fraction.
@@ -148,14 +165,24 @@ fn fraction(text: &[u8]) -> Result<Time> {
         None => (text, &b""[..]),
     };
     if !part.iter().all(u8::is_ascii_digit) {
-        return Err(invalid(format!("time {:?} is not a number", String::from_utf8_lossy(text))));
+        return Err(invalid(format!(
+            "time {:?} is not a number",
+            String::from_utf8_lossy(text)
+        )));
     }
     if let Some(negative) = whole.strip_prefix(b"-") {
         decimal(negative)?;
         return Ok(Time::default());
     }
-    let nanos = part.iter().chain(std::iter::repeat(&b'0')).take(9).fold(0, |n, d| n * 10 + u32::from(d - b'0'));
-    Ok(time(i64::try_from(decimal(whole)?).unwrap_or(i64::MAX), nanos))
+    let nanos = part
+        .iter()
+        .chain(std::iter::repeat(&b'0'))
+        .take(9)
+        .fold(0, |n, d| n * 10 + u32::from(d - b'0'));
+    Ok(time(
+        i64::try_from(decimal(whole)?).unwrap_or(i64::MAX),
+        nanos,
+    ))
 }
 
 #[cfg(test)]
@@ -165,7 +192,9 @@ mod tests {
     #[test]
     fn records_are_read_exactly() {
         let mut records = Records::default();
-        records.extend(b"12 path=a/b\n9 size=7\n12 path=c/d\n").unwrap();
+        records
+            .extend(b"12 path=a/b\n9 size=7\n12 path=c/d\n")
+            .unwrap();
         assert_eq!(records.get("path"), Some(&b"c/d"[..]));
         assert_eq!(records.get("size"), Some(&b"7"[..]));
         for bad in [
@@ -193,8 +222,20 @@ mod tests {
 
     #[test]
     fn fractions() {
-        assert_eq!(fraction(b"12.5").unwrap(), Time { seconds: 12, nanos: 500_000_000 });
-        assert_eq!(fraction(b"12.1234567899").unwrap(), Time { seconds: 12, nanos: 123_456_789 });
+        assert_eq!(
+            fraction(b"12.5").unwrap(),
+            Time {
+                seconds: 12,
+                nanos: 500_000_000
+            }
+        );
+        assert_eq!(
+            fraction(b"12.1234567899").unwrap(),
+            Time {
+                seconds: 12,
+                nanos: 123_456_789
+            }
+        );
         assert_eq!(fraction(b"-3.5").unwrap(), Time::default());
         for bad in [&b""[..], b".5", b"1.x", b"1e3", b"--1"] {
             assert!(fraction(bad).is_err(), "{bad:?}");

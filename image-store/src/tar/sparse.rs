@@ -8,15 +8,23 @@ use crate::limits;
 use std::io::BufRead;
 
 /// Reads the map in the header and in the extension blocks that follow it.
-pub(super) fn old_gnu<R: BufRead>(reader: &mut Reader<R>, header: &tar::Header, entry: &mut Entry) -> Result<()> {
-    let gnu = header.as_gnu().ok_or_else(|| invalid("sparse entry without a GNU header"))?;
+pub(super) fn old_gnu<R: BufRead>(
+    reader: &mut Reader<R>,
+    header: &tar::Header,
+    entry: &mut Entry,
+) -> Result<()> {
+    let gnu = header
+        .as_gnu()
+        .ok_or_else(|| invalid("sparse entry without a GNU header"))?;
     let mut pairs = Vec::new();
     for part in &gnu.sparse {
         push(&mut pairs, &part.offset, &part.numbytes)?;
     }
     let mut more = gnu.isextended[0] != 0;
     while more {
-        let block = reader.block()?.ok_or_else(|| invalid("archive ends inside a sparse map"))?;
+        let block = reader
+            .block()?
+            .ok_or_else(|| invalid("archive ends inside a sparse map"))?;
         for part in block[..504].chunks(24) {
             push(&mut pairs, &part[..12], &part[12..])?;
         }
@@ -31,7 +39,10 @@ pub(super) fn old_gnu<R: BufRead>(reader: &mut Reader<R>, header: &tar::Header, 
 
 fn push(pairs: &mut Vec<(u64, u64)>, offset: &[u8], length: &[u8]) -> Result<()> {
     if offset[0] != 0 && length[0] != 0 {
-        pairs.push((unsigned(offset, "sparse offset")?, unsigned(length, "sparse length")?));
+        pairs.push((
+            unsigned(offset, "sparse offset")?,
+            unsigned(length, "sparse length")?,
+        ));
     }
     Ok(())
 }
@@ -46,7 +57,9 @@ pub(super) fn pax<R: BufRead>(
     if let Some(name) = records.get("GNU.sparse.name") {
         entry.path = name.to_vec();
     }
-    let size = records.get("GNU.sparse.realsize").or_else(|| records.get("GNU.sparse.size"));
+    let size = records
+        .get("GNU.sparse.realsize")
+        .or_else(|| records.get("GNU.sparse.size"));
     let size = decimal(size.ok_or_else(|| invalid("sparse file has no size"))?)?;
     let pairs = match version {
         Version::Pairs => records.extents.clone(),
@@ -60,7 +73,10 @@ fn map(text: &[u8]) -> Result<Vec<(u64, u64)>> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let numbers = text.split(|b| *b == b',').map(decimal).collect::<Result<Vec<_>>>()?;
+    let numbers = text
+        .split(|b| *b == b',')
+        .map(decimal)
+        .collect::<Result<Vec<_>>>()?;
     if numbers.len() % 2 != 0 {
         return Err(invalid("sparse map has an odd count of numbers"));
     }
@@ -69,12 +85,18 @@ fn map(text: &[u8]) -> Result<Vec<(u64, u64)>> {
 
 /// Decimal lines at the head of the body, padded to a block: a count, then offset and length of each piece.
 fn in_body<R: BufRead>(reader: &mut Reader<R>) -> Result<Vec<(u64, u64)>> {
-    let mut lines = Lines { reader, block: Vec::new(), at: 0 };
+    let mut lines = Lines {
+        reader,
+        block: Vec::new(),
+        at: 0,
+    };
     let count = usize::try_from(lines.number()?).unwrap_or(usize::MAX);
     if count > limits::SPARSE_EXTENTS {
         return Err(limit("sparse file has too many pieces"));
     }
-    (0..count).map(|_| Ok((lines.number()?, lines.number()?))).collect()
+    (0..count)
+        .map(|_| Ok((lines.number()?, lines.number()?)))
+        .collect()
 }
 
 struct Lines<'a, R> {
@@ -113,7 +135,9 @@ fn finish(entry: &mut Entry, size: u64, pairs: &[(u64, u64)], body: u64) -> Resu
     let mut total: u64 = 0;
     let mut extents = Vec::with_capacity(pairs.len());
     for &(offset, length) in pairs {
-        let next = offset.checked_add(length).filter(|next| offset >= end && *next <= size);
+        let next = offset
+            .checked_add(length)
+            .filter(|next| offset >= end && *next <= size);
         end = next.ok_or_else(|| invalid("sparse map is out of order or outside the file"))?;
         total += length;
         if length > 0 {

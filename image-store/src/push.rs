@@ -1,0 +1,62 @@
+//! Push: the kept blobs of an image, its config, its manifest, in this order, so that nothing visible is incomplete.
+
+use crate::archive::kept_blob;
+use crate::digest::Digest;
+use crate::error::{At, Result};
+use crate::reference::Reference;
+use crate::registry::Registry;
+use crate::registry::push::Source;
+use crate::store::Store;
+use bytes::Bytes;
+use std::sync::Arc;
+
+struct Memory(Bytes);
+
+impl Source for Memory {
+    async fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let start = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(self.0.len());
+        Ok(self
+            .0
+            .slice(start..self.0.len().min(start.saturating_add(length))))
+    }
+}
+
+/// Uploads the image of a manifest digest to a repository, under the tag of `destination` or by its digest.
+pub async fn push(
+    store: &Arc<Store>,
+    registry: &Registry,
+    manifest: &Digest,
+    destination: &Reference,
+) -> Result<()> {
+    let image = store.image(manifest)?;
+    let lease = store.lease()?;
+    let elsewhere = |digest: &Digest| -> Result<Vec<String>> {
+        let prefix = format!("{}/", destination.host);
+        let mine = store
+            .sources(digest)?
+            .into_iter()
+            .filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned));
+        Ok(mine
+            .filter(|repository| *repository != destination.repository)
+            .collect())
+    };
+    for layer in &image.parsed.layers {
+        lease.blob(&layer.digest)?;
+        let source = kept_blob(store, &layer.digest)?;
+        let from = elsewhere(&layer.digest)?;
+        let pushed = registry
+            .push_blob(destination, (&layer.digest, source.size()), &from, &source)
+            .await;
+        pushed.at(|| format!("layer {}", layer.digest))?;
+    }
+    let config = &image.config;
+    let source = Memory(config.data.clone().into());
+    let size = config.data.len() as u64;
+    registry
+        .push_blob(destination, (&config.digest, size), &[], &source)
+        .await
+        .at(|| "config")?;
+    registry.push_manifest(destination, &image.manifest).await
+}
