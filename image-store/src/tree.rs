@@ -195,7 +195,19 @@ impl Tree {
                 continue;
             }
             let Some(next) = self.child(at, &part) else {
-                return Ok(self.missing(at, part, todo));
+                let goes_back = todo.iter().any(|part| &**part == b"..");
+                let path = self.missing(at, part, todo);
+                if !goes_back {
+                    return Ok(Found::Missing(path));
+                }
+                // Back out of what does not exist: as words, and then once more from the root.
+                hops += 1;
+                if hops > HOPS {
+                    return Err(limit("path goes through too many symbolic links"));
+                }
+                at = ROOT;
+                todo = path.into_iter().rev().collect();
+                continue;
             };
             match &self.nodes[next] {
                 Node::Directory(_) => at = next,
@@ -224,13 +236,13 @@ impl Tree {
     }
 
     /// What is left of a path below a directory, with `..` applied as words: those parts do not exist here.
-    fn missing(&self, at: NodeId, part: Name, todo: Vec<Name>) -> Found {
+    fn missing(&self, at: NodeId, part: Name, todo: Vec<Name>) -> Vec<Name> {
         let mut path = self.path(at);
         for name in std::iter::once(part).chain(todo.into_iter().rev()) {
             path.push(b'/');
             path.extend_from_slice(&name);
         }
-        Found::Missing(clean(&path))
+        clean(&path)
     }
 
     /// Looks up a name without following it if it is a symbolic link itself.

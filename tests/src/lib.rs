@@ -33,6 +33,7 @@ mod cgroup;
 mod command;
 mod container;
 mod harness;
+pub mod image_support;
 mod need;
 mod programs;
 mod sockets;

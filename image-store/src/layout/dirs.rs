@@ -407,6 +407,7 @@ impl Dirs {
         }
         let mut stack = vec![ROOT];
         while let Some(id) = stack.pop() {
+            hide_lowers(tree, id)?;
             let directory = tree.directory(id)?;
             let children = directory.children.values().copied().collect::<Vec<_>>();
             stack.extend(
@@ -524,6 +525,21 @@ impl Dirs {
         }
         .call(|| format!("fsetxattr({name})"))
     }
+}
+
+/// A directory whose name is also hidden by a whiteout of this layer starts anew: it hides what is below it.
+fn hide_lowers(tree: &mut Tree, id: NodeId) -> Result<()> {
+    let directory = tree.directory(id)?;
+    let hidden = directory
+        .whiteouts
+        .iter()
+        .filter_map(|name| directory.children.get(name).copied());
+    for child in hidden.collect::<Vec<_>>() {
+        if let Node::Directory(child) = tree.node_mut(child) {
+            child.opaque = true;
+        }
+    }
+    Ok(())
 }
 
 fn is_hidden(tree: &Tree, mut id: NodeId) -> Result<bool> {

@@ -1,0 +1,400 @@
+//! Killed at any moment, out of space, and with I/O errors: the store opens, lists nothing that is not whole, and goes on.
+//!
+//! `IMAGE_KILLS` is the count of kills of each kind; a few by default.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends with the facts"
+)]
+
+use ocirun_tests::image_support::{
+    Answer, Bed, FakeRegistry, Header, Image, Request, Tar, honest, listing,
+};
+use ocirun_tests::{Need, suite};
+use serde_json::Value;
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Three layers that take some time, with links over layers and a whiteout.
+fn image() -> Image {
+    let noise = |seed: u32, length: usize| {
+        let mut state = seed;
+        (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect::<Vec<u8>>()
+    };
+    let layer = |seed: u32, name: &str| {
+        let mut tar = Tar::new().dir(name, 0o755);
+        for file in 0..60 {
+            tar = tar.file(&format!("{name}/{file}"), &noise(seed + file, 20_000));
+        }
+        tar.file(&format!("{name}/large"), &noise(seed, 3_000_000))
+    };
+    let top = layer(3000, "c")
+        .file("a/.wh.1", b"")
+        .link("a/2", "a/linked")
+        .entry(&Header::new(b'6', "pipe"), b"");
+    Image::new(&[layer(1000, "a").end(), layer(2000, "b").end(), top.end()])
+}
+
+fn kills() -> u32 {
+    std::env::var("IMAGE_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(12)
+}
+
+/// A generator for moments; its seed is printed.
+struct Moments(u64);
+
+impl Moments {
+    fn new() -> Self {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as u64;
+        println!("seed {seed}");
+        Self(seed | 1)
+    }
+
+    fn below(&mut self, most: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        most.mul_f64((self.0 % 10_000) as f64 / 10_000.0)
+    }
+}
+
+/// Runs a command, kills it at `after`, and says whether it had ended by itself.
+fn killed(bed: &Bed, arguments: &[&str], after: Duration) -> bool {
+    let mut child = bed
+        .command(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(after);
+    let over = child.try_wait().unwrap().is_some();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    over
+}
+
+/// Every listed image is whole: its layers are where the database says, with their seals.
+fn assert_whole(bed: &Bed) {
+    bed.ok(&["fsck"]);
+    let images: Value = serde_json::from_str(&bed.ok(&["--json", "ls"])).unwrap();
+    for image in images.as_array().unwrap() {
+        bed.ok(&["inspect", image["manifest"].as_str().unwrap()]);
+    }
+}
+
+fn duration_of(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+fn a_killed_pull_leaves_nothing_broken() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let reference = Bed::new();
+    let whole = duration_of(|| drop(reference.ok(&["pull", "-q", &name])));
+    reference.ok(&["unpack", &name, reference.path("r").to_str().unwrap()]);
+    let expected = listing(&reference.path("r"));
+    let mut moments = Moments::new();
+    for round in 0..kills() {
+        let bed = Bed::new();
+        let pull: &[&str] = if round % 2 == 0 {
+            &["pull", "-q", &name]
+        } else {
+            &["pull", "-q", "--discard-blobs", &name]
+        };
+        let times = 1 + round % 3;
+        for _ in 0..times {
+            killed(&bed, pull, moments.below(whole.mul_f64(1.2)));
+            assert_whole(&bed);
+        }
+        bed.ok(pull);
+        bed.ok(&["unpack", &name, bed.path("r").to_str().unwrap()]);
+        assert_eq!(listing(&bed.path("r")), expected, "round {round}");
+        bed.assert_sound();
+    }
+}
+
+fn a_killed_removal_or_collection_leaves_nothing_broken() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let mut moments = Moments::new();
+    let bed = Bed::new();
+    bed.ok(&["pull", "-q", &name]);
+    let whole = duration_of(|| drop(bed.ok(&["rm", &name])));
+    for round in 0..kills() {
+        bed.ok(&["pull", "-q", &name]);
+        killed(&bed, &["rm", &name], moments.below(whole.mul_f64(1.2)));
+        assert_whole(&bed);
+        killed(&bed, &["gc", "--all"], moments.below(whole));
+        assert_whole(&bed);
+        if round % 4 == 0 {
+            bed.assert_sound();
+        }
+    }
+    bed.ok(&["pull", "-q", &name]);
+    bed.assert_sound();
+}
+
+fn a_killed_unpack_or_import_leaves_the_store_sound() {
+    let image = image();
+    let mut moments = Moments::new();
+    for _ in 0..kills().div_ceil(2) {
+        let bed = Bed::new();
+        let layout = bed.path("layout");
+        image.write_layout(&layout);
+        let import = ["import", layout.to_str().unwrap(), "t.io/x:1"];
+        killed(&bed, &import, moments.below(Duration::from_millis(150)));
+        assert_whole(&bed);
+        bed.ok(&import);
+        killed(
+            &bed,
+            &["unpack", "t.io/x:1", bed.path("half").to_str().unwrap()],
+            moments.below(Duration::from_millis(60)),
+        );
+        assert_whole(&bed);
+        bed.assert_sound();
+    }
+}
+
+/// What was finished before a kill is not fetched again, and a begun layer goes on where it stood.
+fn a_killed_pull_is_taken_up() {
+    let image = image();
+    let slow = image.layers[2].clone();
+    let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let registry = {
+        let (image, slow) = (image.clone(), slow.clone());
+        FakeRegistry::start(move |request: &Request| {
+            let is_slow = request.path.ends_with(&slow)
+                && first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            if is_slow {
+                Answer::Cut(image.blobs[&slow].clone(), 1_500_000)
+            } else {
+                honest(&image, request)
+            }
+        })
+    };
+    let name = format!("{}/x:1", registry.host);
+    let bed = Bed::new();
+    // The connection breaks in the middle of the third layer, and the pause before the next try is the time to kill.
+    let mut child = bed
+        .command(&["pull", "-q", &name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    let cut = |r: &FakeRegistry| {
+        r.requests()
+            .iter()
+            .any(|request| request.path.ends_with(&slow))
+    };
+    while !cut(&registry) && begin.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(Duration::from_millis(180));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = registry.requests().len();
+    bed.ok(&["pull", "-q", &name]);
+    let after = registry.requests().split_off(before);
+    let again = after
+        .iter()
+        .filter(|r| r.path.contains("/blobs/"))
+        .collect::<Vec<_>>();
+    let range = again
+        .iter()
+        .find(|r| r.path.ends_with(&slow))
+        .and_then(|r| r.headers.get("range").cloned());
+    assert!(range.is_some(), "the third layer was begun anew: {again:?}");
+    bed.assert_sound();
+}
+
+/// A file system of its own that is too small.
+fn no_space_is_an_error_that_leaves_the_store_sound() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    for megabytes in [2, 5, 9, 13, 17, 21] {
+        let bed = Bed::new();
+        let store = bed.path("store");
+        fs::create_dir(&store).unwrap();
+        let options = format!("size={megabytes}m");
+        rustix_mount(&store, &options);
+        let failed = std::panic::catch_unwind(|| {
+            let error = bed.fails(&["pull", "-q", &name]);
+            assert!(
+                error.contains("No space left") || error.contains("free") || error.contains("full"),
+                "{error}"
+            );
+            assert_whole(&bed);
+            rustix_remount(&store, "size=200m");
+            bed.ok(&["pull", "-q", &name]);
+            bed.assert_sound();
+        });
+        nix::mount::umount2(&store, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        if let Err(failed) = failed {
+            std::panic::resume_unwind(failed);
+        }
+    }
+}
+
+fn rustix_mount(at: &std::path::Path, options: &str) {
+    nix::mount::mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some(options),
+    )
+    .unwrap();
+}
+
+fn rustix_remount(at: &std::path::Path, options: &str) {
+    nix::mount::mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        nix::mount::MsFlags::MS_REMOUNT,
+        Some(options),
+    )
+    .unwrap();
+}
+
+/// Every system call of some kinds fails once, at a random count, with ENOSPC or EIO; strace injects it.
+fn failing_calls_leave_the_store_sound() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let mut moments = Moments::new();
+    let mut failed = 0;
+    for round in 0..kills() {
+        let bed = Bed::new();
+        let call = [
+            "write",
+            "openat",
+            "mkdirat",
+            "renameat,renameat2",
+            "fchmod",
+            "syncfs",
+            "pwrite64",
+            "fdatasync,fsync",
+            "openat2",
+            "utimensat",
+        ][round as usize % 10];
+        let error = if round % 2 == 0 { "ENOSPC" } else { "EIO" };
+        let when = 1 + moments
+            .below(Duration::from_millis(if call == "syncfs" { 1 } else { 40 }))
+            .as_millis();
+        let inject = format!("inject={call}:error={error}:when={when}");
+        let pull = bed.command(&["pull", "-q", &name]);
+        let mut traced = std::process::Command::new("strace");
+        traced
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &format!("trace={call}"),
+                "-e",
+                &inject,
+            ])
+            .arg(pull.get_program())
+            .args(pull.get_args());
+        let output = traced.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code().is_some(), "{inject}: {text}");
+        println!(
+            "{inject}: {}",
+            if output.status.success() {
+                "went on"
+            } else {
+                text.trim()
+            }
+        );
+        failed += u32::from(!output.status.success());
+        assert_whole(&bed);
+        bed.ok(&["pull", "-q", &name]);
+        bed.assert_sound();
+    }
+    assert!(failed > 0, "no injected error reached the program");
+}
+
+/// Bits that change on disk are found and fetched again.
+fn damage_is_found_and_repaired() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let bed = Bed::new();
+    bed.ok(&["pull", "-q", &name]);
+    let layer = |bed: &Bed| {
+        let layers = fs::read_dir(bed.path("store/layers"))
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        layers
+            .into_iter()
+            .find(|path| path.join("b/7").exists())
+            .unwrap()
+    };
+    let damages: [(&str, fn(&std::path::Path)); 4] = [
+        ("content", |path| {
+            fs::write(path.join("b/7"), "other").unwrap()
+        }),
+        ("a missing file", |path| {
+            fs::remove_file(path.join("b/8")).unwrap()
+        }),
+        ("an added file", |path| {
+            fs::write(path.join("b/new"), "").unwrap()
+        }),
+        ("a mode", |path| {
+            fs::set_permissions(
+                path.join("b/9"),
+                std::os::unix::fs::PermissionsExt::from_mode(0o777),
+            )
+            .unwrap()
+        }),
+    ];
+    for (what, damage) in damages {
+        damage(&layer(&bed));
+        let error = bed.fails(&["fsck"]);
+        assert!(error.contains("damaged"), "{what}: {error}");
+        bed.ok(&["fsck", "--repair"]);
+        bed.ok(&["inspect", &name]);
+        bed.assert_sound();
+    }
+    let blob = fs::read_dir(bed.path("store/blobs"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut data = fs::read(&blob).unwrap();
+    data[1000] ^= 1;
+    fs::write(&blob, data).unwrap();
+    bed.fails(&["fsck"]);
+    bed.ok(&["fsck", "--repair"]);
+    bed.assert_sound();
+}
+
+suite! {
+    &[Need::Root] => [
+        a_killed_pull_leaves_nothing_broken, a_killed_removal_or_collection_leaves_nothing_broken, a_killed_pull_is_taken_up,
+        a_killed_unpack_or_import_leaves_the_store_sound, no_space_is_an_error_that_leaves_the_store_sound,
+        damage_is_found_and_repaired,
+    ],
+    &[Need::Root, Need::Program("strace")] => [failing_calls_leave_the_store_sound],
+}

@@ -1,0 +1,916 @@
+//! Archives that attack, and archives that are merely unusual: containerd's named cases and one for each row of what an
+//! unpacker has to withstand. Nothing beside the target may be touched.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends with the facts"
+)]
+
+use ocirun_tests::image_support::{Bed, Header, Image, Tar, checksum, digest, gzip, listing};
+use ocirun_tests::{Need, suite};
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// Imports layers into a store whose surroundings are watched.
+fn apply(layers: &[Vec<u8>]) -> (Bed, Result<std::path::PathBuf, String>) {
+    let bed = Bed::new();
+    let outside = bed.path("etc");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("passwd"), "outside").unwrap();
+    let times = || {
+        ["etc", "etc/passwd"].map(|n| {
+            fs::metadata(bed.path(n))
+                .map(|m| (m.ctime(), m.ctime_nsec(), m.nlink()))
+                .unwrap()
+        })
+    };
+    let before = (listing(&outside), times());
+    let done = bed.unpack(&Image::new(layers));
+    assert_eq!(
+        (listing(&outside), times()),
+        before,
+        "something outside the target was changed"
+    );
+    assert_eq!(fs::read(outside.join("passwd")).unwrap(), b"outside");
+    bed.assert_sound();
+    (bed, done)
+}
+
+fn succeeds(layers: &[Vec<u8>], check: impl Fn(&Path)) {
+    let (_bed, done) = apply(layers);
+    check(&done.unwrap());
+}
+
+fn refused(layer: Vec<u8>, reason: &str) {
+    let (_bed, done) = apply(&[layer]);
+    let error = done.expect_err(reason);
+    assert!(error.contains(reason), "expected {reason:?} in {error:?}");
+    assert!(error.len() < 2000, "{error}");
+}
+
+fn same_file(root: &Path, a: &str, b: &str) {
+    let of = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().ino();
+    assert_eq!(of(a), of(b), "{a} and {b}");
+}
+
+fn content(root: &Path, name: &str) -> String {
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
+fn base() -> Tar {
+    Tar::new().dir("etc", 0o755).file("etc/passwd", b"inside")
+}
+
+/// containerd's names, where the content of the archive and its outcome are the same as there.
+fn breakouts_by_symlink() {
+    let unbroken = |root: &Path| assert_eq!(content(root, "etc/unbroken"), "unbroken");
+    let with = |tar: Tar, path: &str| tar.file(path, b"unbroken").end();
+    let dirs = || Tar::new().dir("etc", 0o755).dir("dummy", 0o755);
+    for (name, layer) in [
+        (
+            "SymlinkAbsolute",
+            with(dirs().symlink("/etc", "localetc"), "/localetc/unbroken"),
+        ),
+        (
+            "SymlinkUpAndOut",
+            with(
+                dirs().symlink("/dummy/../etc", "localetc"),
+                "/localetc/unbroken",
+            ),
+        ),
+        (
+            "SymlinkMultipleAbsolute",
+            with(
+                dirs()
+                    .symlink("/etc", "/dummy/etc")
+                    .symlink("/dummy/etc", "localetc"),
+                "/dummy/etc/unbroken",
+            ),
+        ),
+        (
+            "SymlinkMultipleRelative",
+            with(
+                dirs()
+                    .symlink("/etc", "/dummy/etc")
+                    .symlink("./dummy/etc", "localetc"),
+                "/dummy/etc/unbroken",
+            ),
+        ),
+    ] {
+        println!("{name}");
+        succeeds(&[layer], unbroken);
+    }
+    // SymlinkEmptyFile
+    let layer = Tar::new()
+        .dir("etc", 0o755)
+        .file("etc/emptied", b"notempty")
+        .symlink("/etc", "localetc")
+        .file("/localetc/emptied", b"");
+    succeeds(&[layer.end()], |root| {
+        assert_eq!(content(root, "etc/emptied"), "")
+    });
+}
+
+fn breakouts_by_hard_link() {
+    for (name, target, link, at) in [
+        (
+            "HardlinkRelative",
+            "../../etc",
+            "/breakouts/d1/passwd",
+            "breakouts/d1",
+        ),
+        (
+            "HardlinkDownAndOut",
+            "../downandout/../../etc",
+            "/breakouts/d1/passwd",
+            "breakouts/d1",
+        ),
+        ("HardlinkAbsolute", "/etc", "/localetc/passwd", "localetc"),
+        (
+            "HardlinkRelativeLong",
+            "../../../../../../../etc",
+            "/localetc/passwd",
+            "localetc",
+        ),
+        (
+            "HardlinkRelativeUpAndOut",
+            "upandout/../../../etc",
+            "/localetc/passwd",
+            "localetc",
+        ),
+        (
+            "HardlinkDirectRelative",
+            "etc",
+            "../../../../../etc/passwd",
+            "unused",
+        ),
+        ("HardlinkDirectAbsolute", "etc", "/etc/passwd", "unused"),
+    ] {
+        println!("{name}");
+        let tar = base()
+            .dir("breakouts", 0o755)
+            .dir("downandout", 0o755)
+            .symlink(target, at)
+            .link(link, "mypasswd");
+        succeeds(&[tar.end()], |root| {
+            same_file(root, "mypasswd", "etc/passwd")
+        });
+    }
+    let linked = |tar: Tar, name: &str| tar.link("/etc/passwd", name).end();
+    // SymlinkParentDirectory: a link named as the root is left out.
+    succeeds(
+        &[linked(base().symlink("/etc/", ".."), "localpasswd")],
+        |r| same_file(r, "localpasswd", "etc/passwd"),
+    );
+    // SymlinkParentRelative
+    succeeds(
+        &[linked(
+            base().symlink("/etc/", "localetc/sub/.."),
+            "/localetc/localpasswd",
+        )],
+        |root| {
+            same_file(root, "etc/localpasswd", "etc/passwd");
+        },
+    );
+    // SymlinkSlashEnded
+    succeeds(
+        &[linked(
+            base().dir("localetc/", 0o770),
+            "/localetc/localpasswd",
+        )],
+        |root| {
+            same_file(root, "localetc/localpasswd", "etc/passwd");
+        },
+    );
+    // SymlinkEmptyFilename: containerd leaves the entry out, here it is an error.
+    refused(base().symlink("/etc/", "").end(), "empty name");
+}
+
+fn links_over_lower_layers() {
+    let lower = base().dir("localetc", 0o755).end();
+    for (name, target) in [
+        ("SymlinkOverrideDirectory", "/etc"),
+        ("SymlinkOverrideDirectoryRelative", "../../etc"),
+    ] {
+        println!("{name}");
+        let upper = Tar::new()
+            .symlink(target, "localetc")
+            .link("/etc/passwd", "/localetc/localpasswd")
+            .end();
+        succeeds(&[lower.clone(), upper], |root| {
+            same_file(root, "etc/localpasswd", "etc/passwd");
+            assert_eq!(content(root, "etc/passwd"), "inside");
+        });
+    }
+    let lower = base().symlink("/etc", "localetc").end();
+    // DirectoryOverrideSymlink
+    let upper = Tar::new()
+        .dir("/localetc/", 0o755)
+        .link("/etc/passwd", "/localetc/localpasswd")
+        .end();
+    succeeds(&[lower, upper], |root| {
+        same_file(root, "localetc/localpasswd", "etc/passwd");
+        assert!(
+            fs::symlink_metadata(root.join("localetc"))
+                .unwrap()
+                .is_dir()
+        );
+    });
+    // DirectoryOverrideSymlinkAndHardlink
+    let lower = base()
+        .symlink("etc", "localetc")
+        .link("/etc/passwd", "/localetc/localpasswd")
+        .end();
+    let upper = Tar::new()
+        .dir("/localetc/", 0o755)
+        .file("/localetc/localpasswd", b"different")
+        .end();
+    succeeds(&[lower, upper], |root| {
+        assert_eq!(content(root, "localetc/localpasswd"), "different");
+        assert_eq!(content(root, "etc/passwd"), "inside");
+    });
+    refused(Tar::new().link("absent", "x").end(), "no such file");
+}
+
+fn whiteouts() {
+    for (name, path) in [
+        ("WhiteoutRootParent", ".wh..."),
+        ("WhiteoutParent", "etc/.wh..."),
+        ("WhiteoutRoot", ".wh.."),
+        ("WhiteoutCurrentDirectory", "etc/.wh.."),
+        ("without a name", "etc/.wh."),
+    ] {
+        println!("{name}");
+        refused(Tar::new().file(path, b"").end(), "whiteout");
+    }
+    let lower = || base().symlink("/etc", "localetc").end();
+    // WhiteoutSymlink
+    succeeds(
+        &[lower(), Tar::new().file(".wh.localetc", b"").end()],
+        |root| {
+            assert_eq!(content(root, "etc/passwd"), "inside");
+            assert!(root.join("localetc").symlink_metadata().is_err());
+        },
+    );
+    // WhiteoutSymlinkPath differs from containerd on purpose: a path through a link of a lower layer is a directory of its own.
+    succeeds(
+        &[lower(), Tar::new().file("localetc/.wh.passwd", b"").end()],
+        |root| assert_eq!(content(root, "etc/passwd"), "inside"),
+    );
+    // WhiteoutDirectoryName
+    succeeds(
+        &[
+            lower(),
+            Tar::new().file(".wh.etc/somefile", b"non-empty").end(),
+        ],
+        |root| {
+            assert_eq!(content(root, "etc/passwd"), "inside");
+            assert_eq!(content(root, ".wh.etc/somefile"), "non-empty");
+        },
+    );
+    // WhiteoutDeadSymlinkParent
+    let dead = || base().symlink("/dne", "localetc").end();
+    succeeds(
+        &[dead(), Tar::new().file("localetc/.wh.etc", b"").end()],
+        |r| assert_eq!(content(r, "etc/passwd"), "inside"),
+    );
+    // WhiteoutRelativePath
+    succeeds(
+        &[dead(), Tar::new().file("dne/../.wh.etc", b"").end()],
+        |r| assert!(!r.join("etc").exists()),
+    );
+}
+
+/// What a whiteout hides does not depend on the order of entries, and old marks are never seen.
+fn whiteouts_are_for_lower_layers_only() {
+    let lower = || {
+        Tar::new()
+            .dir("a", 0o755)
+            .file("a/old", b"1")
+            .file("a/b", b"1")
+            .end()
+    };
+    for upper in [
+        Tar::new()
+            .dir("a", 0o755)
+            .file("a/.wh..wh..opq", b"")
+            .file("a/new", b"2")
+            .end(),
+        Tar::new()
+            .dir("a", 0o755)
+            .file("a/new", b"2")
+            .file("a/.wh..wh..opq", b"")
+            .end(),
+        Tar::new()
+            .file(".wh.a", b"")
+            .dir("a", 0o755)
+            .file("a/new", b"2")
+            .end(),
+        Tar::new()
+            .dir("a", 0o755)
+            .file("a/new", b"2")
+            .file(".wh.a", b"")
+            .end(),
+    ] {
+        succeeds(&[lower(), upper], |root| {
+            let names = fs::read_dir(root.join("a"))
+                .unwrap()
+                .map(|e| e.unwrap().file_name())
+                .collect::<Vec<_>>();
+            assert_eq!(names, ["new"]);
+        });
+    }
+    let upper = Tar::new()
+        .dir("a", 0o755)
+        .file("a/.wh.b", b"")
+        .file("a/b", b"2")
+        .file("a/.wh..wh.plnk", b"")
+        .end();
+    succeeds(&[lower(), upper], |root| {
+        assert_eq!(content(root, "a/b"), "2");
+        assert!(!root.join("a/.wh..wh.plnk").exists());
+    });
+}
+
+fn hard_links_to_symbolic_links() {
+    let before = Tar::new()
+        .dir("etc", 0o770)
+        .symlink("/etc/passwd", "localpasswd")
+        .link("localpasswd", "dup")
+        .file("/etc/passwd", b"after")
+        .end();
+    // HardlinkSymlinkBeforeCreateTarget, HardlinkSymlinkAbsolute
+    succeeds(&[before], |root| same_file(root, "dup", "localpasswd"));
+    // HardlinkSymlinkRelative
+    let layer = base()
+        .symlink("../../../../../etc/passwd", "passwdlink")
+        .link("/passwdlink", "localpasswd")
+        .end();
+    succeeds(&[layer], |root| {
+        same_file(root, "localpasswd", "passwdlink");
+        assert_eq!(
+            fs::read_link(root.join("localpasswd")).unwrap(),
+            Path::new("../../../../../etc/passwd")
+        );
+    });
+    refused(base().link("etc", "x").end(), "directory");
+    refused(base().link("x", "x").end(), "itself");
+    refused(base().link("etc/passwd", "etc/passwd").end(), "itself");
+}
+
+/// HardlinkSymlinkChmod, and everything else that could change what a link leads to outside.
+fn metadata_belongs_to_the_entry() {
+    let bed = Bed::new();
+    let outside = bed.path("outside");
+    fs::write(&outside, "x").unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o400)).unwrap();
+    let target = outside.to_str().unwrap();
+    let before = fs::metadata(&outside).unwrap();
+    let long = Tar::new().pax(&[("linkpath", target.as_bytes())]);
+    let tar = long
+        .entry(
+            &Header {
+                link: b"x".to_vec(),
+                mode: 0o777,
+                owner: (7, 7),
+                ..Header::new(b'2', "l")
+            },
+            b"",
+        )
+        .pax(&[("SCHILY.xattr.user.x", b"y")])
+        .link("l", "l2")
+        .end();
+    let root = bed.unpack(&Image::new(&[tar])).unwrap();
+    assert!(fs::symlink_metadata(root.join("l2")).unwrap().is_symlink());
+    let after = fs::metadata(&outside).unwrap();
+    let of = |m: &fs::Metadata| (m.mode(), m.uid(), m.ctime(), m.ctime_nsec(), m.nlink());
+    assert_eq!(of(&before), of(&after));
+}
+
+fn names_are_clamped() {
+    let layer = Tar::new()
+        .file("../../a", b"1")
+        .file("/b", b"2")
+        .file("./c//d/../e", b"3")
+        .dir("./", 0o711)
+        .end();
+    succeeds(&[layer], |root| {
+        assert_eq!(
+            (content(root, "a"), content(root, "b"), content(root, "c/e")),
+            ("1".into(), "2".into(), "3".into())
+        );
+        assert_eq!(fs::metadata(root).unwrap().mode() & 0o7777, 0o711);
+    });
+    // Nothing but a directory can be the root.
+    succeeds(
+        &[Tar::new()
+            .symlink("/etc", "/")
+            .file(".", b"x")
+            .file("a", b"1")
+            .end()],
+        |root| {
+            assert!(fs::symlink_metadata(root).unwrap().is_dir());
+            assert_eq!(content(root, "a"), "1");
+        },
+    );
+    refused(
+        Tar::new().pax(&[("path", b"a\0b")]).file("x", b"").end(),
+        "malformed",
+    );
+    refused(
+        Tar::new().symlink("loop", "loop").file("loop/x", b"").end(),
+        "too many symbolic links",
+    );
+    refused(base().file("etc/passwd/x", b"").end(), "not a directory");
+    succeeds(
+        &[Tar::new()
+            .file("new\nline\u{1f600}", b"1")
+            .entry(
+                &Header {
+                    size: 1,
+                    ..Header::new(b'0', b"\xff\xfe")
+                },
+                b"2",
+            )
+            .end()],
+        |root| {
+            assert_eq!(fs::read_dir(root).unwrap().count(), 2);
+        },
+    );
+}
+
+fn marks_of_overlay_are_refused_or_dropped() {
+    refused(Tar::new().entry(&Header::new(b'3', "x"), b"").end(), "0:0");
+    let drop = [
+        ("SCHILY.xattr.trusted.overlay.redirect", &b"/etc"[..]),
+        ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+        ("SCHILY.xattr.user.overlay.opaque", b"y"),
+        ("SCHILY.xattr.security.selinux", b"x"),
+        ("SCHILY.xattr.user.kept", b"v"),
+    ];
+    let lower = Tar::new().dir("d", 0o755).file("d/old", b"1").end();
+    succeeds(
+        &[
+            lower,
+            Tar::new()
+                .pax(&drop)
+                .dir("d", 0o755)
+                .file("d/new", b"")
+                .end(),
+        ],
+        |root| {
+            assert!(root.join("d/old").exists());
+            let line = listing(root)
+                .into_iter()
+                .find(|l| l.starts_with("d "))
+                .unwrap();
+            assert!(
+                line.contains("user.kept")
+                    && !line.contains("overlay")
+                    && !line.contains("selinux"),
+                "{line}"
+            );
+        },
+    );
+}
+
+fn special_files() {
+    let tar = Tar::new()
+        .entry(
+            &Header {
+                device: (1, 3),
+                mode: 0o666,
+                ..Header::new(b'3', "null")
+            },
+            b"",
+        )
+        .entry(
+            &Header {
+                device: (7, 0),
+                mode: 0o660,
+                owner: (0, 6),
+                ..Header::new(b'4', "loop")
+            },
+            b"",
+        )
+        .entry(&Header::new(b'6', "fifo"), b"")
+        .entry(
+            &Header {
+                mode: 0o4755,
+                size: 1,
+                ..Header::new(b'0', "suid")
+            },
+            b"x",
+        )
+        .entry(
+            &Header {
+                mode: 0o1777,
+                ..Header::new(b'5', "tmp")
+            },
+            b"",
+        )
+        .pax(&[
+            ("uid", b"100000"),
+            ("gid", b"4294967294"),
+            ("mtime", b"1600000000.123456789"),
+        ])
+        .file("big-ids", b"")
+        .pax(&[(
+            "SCHILY.xattr.security.capability",
+            b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        )])
+        .file("cap", b"x")
+        .end();
+    succeeds(&[tar], |root| {
+        let meta = |name: &str| fs::symlink_metadata(root.join(name)).unwrap();
+        assert!(
+            meta("null").file_type().is_char_device() && meta("loop").file_type().is_block_device()
+        );
+        assert!(meta("fifo").file_type().is_fifo());
+        assert_eq!(
+            (meta("null").mode() & 0o7777, meta("loop").gid()),
+            (0o666, 6)
+        );
+        assert_eq!(
+            (meta("suid").mode() & 0o7777, meta("tmp").mode() & 0o7777),
+            (0o4755, 0o1777)
+        );
+        assert_eq!(
+            (meta("big-ids").uid(), meta("big-ids").gid()),
+            (100_000, 4_294_967_294)
+        );
+        assert_eq!(
+            (meta("big-ids").mtime(), meta("big-ids").mtime_nsec()),
+            (1_600_000_000, 123_456_789)
+        );
+        assert!(
+            listing(root)
+                .iter()
+                .any(|line| line.starts_with("cap ") && line.contains("security.capability"))
+        );
+    });
+    refused(
+        Tar::new()
+            .pax(&[("uid", b"4294967295")])
+            .file("x", b"")
+            .end(),
+        "is not an id",
+    );
+    refused(
+        Tar::new().pax(&[("gid", b"-1")]).file("x", b"").end(),
+        "not a number",
+    );
+    refused(
+        Tar::new().entry(&Header::new(b'V', "x"), b"").end(),
+        "unknown",
+    );
+}
+
+fn sizes_cannot_be_read_two_ways() {
+    // PAX size governs body and skip: the second header is content, not an entry.
+    let inner = Tar::new().file("smuggled", b"").cut();
+    let tar = Tar::new()
+        .pax(&[("size", inner.len().to_string().as_bytes())])
+        .raw(&Header::new(b'0', "outer").block())
+        .raw(&inner)
+        .file("after", b"1")
+        .end();
+    succeeds(&[tar], |root| {
+        assert!(!root.join("smuggled").exists());
+        assert_eq!(
+            fs::metadata(root.join("outer")).unwrap().len(),
+            inner.len() as u64
+        );
+        assert_eq!(content(root, "after"), "1");
+    });
+    let field = |range: std::ops::Range<usize>, data: &[u8]| {
+        let mut block = Header::new(b'0', "x").block();
+        block[range].copy_from_slice(data);
+        checksum(&mut block);
+        Tar::new().raw(&block).end()
+    };
+    refused(
+        field(
+            124..136,
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ),
+        "negative",
+    );
+    refused(
+        field(
+            124..136,
+            b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ),
+        "not a number",
+    );
+    refused(field(124..136, b"0000000008\0\0"), "not a number");
+    let mut broken = Header::new(b'0', "x").block();
+    broken[0] = b'y';
+    refused(Tar::new().raw(&broken).end(), "checksum");
+    for body in [
+        &b"9 path=x\n"[..],
+        b"99 path=x\n",
+        b"path=x\n",
+        b"10 path x\n",
+        b" 9 path=x\n",
+    ] {
+        let tar = Tar::new()
+            .entry(
+                &Header {
+                    size: body.len() as u64,
+                    ..Header::new(b'x', "pax")
+                },
+                body,
+            )
+            .file("a", b"")
+            .end();
+        let (_bed, done) = apply(&[tar]);
+        assert_eq!(done.is_ok(), body == b"9 path=x\n", "{body:?}: {done:?}");
+    }
+    refused(
+        Tar::new()
+            .file("x", b"")
+            .raw(&[0; 512])
+            .file("y", b"")
+            .end(),
+        "lone block",
+    );
+    refused(
+        Tar::new()
+            .raw(
+                &Header {
+                    size: 600,
+                    ..Header::new(b'0', "x")
+                }
+                .block(),
+            )
+            .raw(&[1; 512])
+            .cut(),
+        "ends inside",
+    );
+    refused(
+        Tar::new().pax(&[("path", b"x")]).end(),
+        "ends after an extended header",
+    );
+}
+
+fn headers_have_bounds() {
+    refused(
+        Tar::new()
+            .raw(
+                &Header {
+                    size: 2 << 20,
+                    ..Header::new(b'x', "pax")
+                }
+                .block(),
+            )
+            .raw(&vec![b'1'; 2 << 20])
+            .end(),
+        "at most",
+    );
+    refused(
+        Tar::new()
+            .raw(
+                &Header {
+                    size: 1 << 30,
+                    ..Header::new(b'L', "long")
+                }
+                .block(),
+            )
+            .end(),
+        "at most",
+    );
+    refused(
+        Tar::new()
+            .pax(&[("path", "a".repeat(256).as_bytes())])
+            .file("x", b"")
+            .end(),
+        "longer than 255",
+    );
+    refused(
+        Tar::new()
+            .pax(&[("path", "a/".repeat(3000).as_bytes())])
+            .file("x", b"")
+            .end(),
+        "longer than 4096",
+    );
+    refused(
+        Tar::new()
+            .pax(&[("linkpath", "a/".repeat(3000).as_bytes())])
+            .symlink("x", "y")
+            .end(),
+        "longer than 4095",
+    );
+    refused(
+        Tar::new()
+            .pax(&[("SCHILY.xattr.user.x", &vec![1; 70 << 10])])
+            .file("x", b"")
+            .end(),
+        "extended attributes",
+    );
+    let names = (0..130)
+        .map(|n| format!("SCHILY.xattr.user.x{n}"))
+        .collect::<Vec<_>>();
+    let many = names
+        .iter()
+        .map(|name| (name.as_str(), &b"v"[..]))
+        .collect::<Vec<_>>();
+    refused(
+        Tar::new().pax(&many).file("x", b"").end(),
+        "extended attributes",
+    );
+    // Long names in both notations arrive whole.
+    let name = ["d".repeat(200), "e".repeat(200)].join("/");
+    for tar in [
+        Tar::new().pax(&[("path", name.as_bytes())]).file("x", b"1"),
+        Tar::new()
+            .entry(
+                &Header {
+                    size: name.len() as u64 + 1,
+                    ..Header::new(b'L', "././@LongLink")
+                },
+                format!("{name}\0").as_bytes(),
+            )
+            .file("x", b"1"),
+    ] {
+        succeeds(&[tar.end()], |root| assert_eq!(content(root, &name), "1"));
+    }
+}
+
+fn sparse_files_stay_sparse_and_bounded() {
+    let sparse = |version: &str, map: &str, size: &str, body: &[u8]| {
+        let (major, minor) = version.split_once('.').unwrap();
+        let mut records = vec![
+            ("GNU.sparse.major", major.as_bytes()),
+            ("GNU.sparse.minor", minor.as_bytes()),
+            ("GNU.sparse.name", b"s"),
+        ];
+        records.push(("GNU.sparse.realsize", size.as_bytes()));
+        if version == "0.1" {
+            records.push(("GNU.sparse.map", map.as_bytes()));
+        }
+        Tar::new().pax(&records).file("x", body)
+    };
+    let in_body = |map: &str, data: &[u8]| {
+        let mut body = map.as_bytes().to_vec();
+        body.resize(512, 0);
+        [body, data.to_vec()].concat()
+    };
+    for tar in [
+        sparse("0.1", "1048576,4", "8388608", b"data"),
+        sparse("1.0", "", "8388608", &in_body("1\n1048576\n4\n", b"data")),
+    ] {
+        succeeds(&[tar.end()], |root| {
+            let meta = fs::metadata(root.join("s")).unwrap();
+            assert_eq!(meta.len(), 8 << 20);
+            assert!(meta.blocks() * 512 < 1 << 20, "{} blocks", meta.blocks());
+            assert_eq!(
+                &fs::read(root.join("s")).unwrap()[1 << 20..(1 << 20) + 4],
+                b"data"
+            );
+        });
+    }
+    for (map, size, reason) in [
+        ("0,4", "2", "outside the file"),
+        ("8,4,0,4", "100", "out of order"),
+        ("0,3", "100", "differ in size"),
+        ("1", "9", "odd"),
+    ] {
+        refused(sparse("0.1", map, size, b"data").end(), reason);
+    }
+    refused(
+        sparse("0.1", "0,4", "99999999999999", b"data").end(),
+        "unpacks to more than",
+    );
+}
+
+fn streams_in_every_compression() {
+    let tar = base().file("big", &vec![7; 1 << 20]).end();
+    let (head, tail) = tar.split_at(700_000);
+    let zstd = zstd::encode_all(&tar[..], 3).unwrap();
+    let skippable = [&b"\x50\x2a\x4d\x18\x04\0\0\0junk"[..], &zstd].concat();
+    for (name, blob) in [
+        ("gzip", gzip(&tar)),
+        ("two gzip members", [gzip(head), gzip(tail)].concat()),
+        ("zstd", zstd.clone()),
+        (
+            "two zstd frames",
+            [
+                zstd::encode_all(head, 3).unwrap(),
+                zstd::encode_all(tail, 3).unwrap(),
+            ]
+            .concat(),
+        ),
+        ("skippable zstd frame", skippable),
+        ("none", tar.clone()),
+    ] {
+        println!("{name}");
+        let bed = Bed::new();
+        let root = bed
+            .unpack(&Image::of(&[(blob, digest(&tar))], &json!({})))
+            .unwrap();
+        assert_eq!(fs::metadata(root.join("big")).unwrap().len(), 1 << 20);
+    }
+    // What follows the archive's end counts for the DiffID.
+    let junk = [tar.clone(), vec![9; 3000]].concat();
+    assert!(Bed::new().unpack(&Image::new(&[junk.clone()])).is_ok());
+    let error = Bed::new()
+        .unpack(&Image::of(&[(gzip(&junk), digest(&tar))], &json!({})))
+        .unwrap_err();
+    assert!(error.contains("DiffID"), "{error}");
+    let error = Bed::new()
+        .unpack(&Image::of(
+            &[(gzip(&tar)[..5000].to_vec(), digest(&tar))],
+            &json!({}),
+        ))
+        .unwrap_err();
+    assert!(error.contains("inflate"), "{error}");
+    // A frame that asks for more memory than is granted: window descriptor of 2 GiB.
+    let window = [&b"\x28\xb5\x2f\xfd\x00\xa8"[..], &[0x01, 0, 0]].concat();
+    let error = Bed::new()
+        .unpack(&Image::of(&[(window, digest(b""))], &json!({})))
+        .unwrap_err();
+    assert!(
+        error.contains("inflate") || error.contains("zstd"),
+        "{error}"
+    );
+}
+
+fn duplicates_merge_and_the_last_wins() {
+    let tar = Tar::new()
+        .file("a", b"1")
+        .file("a", b"22")
+        .dir("d", 0o700)
+        .file("d/x", b"1")
+        .dir("d", 0o755)
+        .file("e", b"1")
+        .dir("e", 0o755)
+        .file("e/f", b"1")
+        .dir("g", 0o755)
+        .file("g/h", b"1")
+        .file("g", b"file")
+        .end();
+    succeeds(&[tar], |root| {
+        assert_eq!(
+            (
+                content(root, "a"),
+                content(root, "d/x"),
+                content(root, "e/f"),
+                content(root, "g")
+            ),
+            ("22".into(), "1".into(), "1".into(), "file".into())
+        );
+        assert_eq!(fs::metadata(root.join("d")).unwrap().mode() & 0o777, 0o755);
+    });
+}
+
+/// DirectoryCreation, and the metadata of directories that a layer only implies.
+fn implied_directories() {
+    let layer = Tar::new()
+        .dir("/etc/subdir2/more", 0o755)
+        .dir("/other/noparent-1/1", 0o755)
+        .end();
+    succeeds(&[layer], |root| {
+        assert!(root.join("other/noparent-1/1").is_dir())
+    });
+    let lower = Tar::new()
+        .entry(
+            &Header {
+                mode: 0o1777,
+                owner: (3, 4),
+                ..Header::new(b'5', "tmp")
+            },
+            b"",
+        )
+        .end();
+    succeeds(&[lower, Tar::new().file("tmp/x", b"").end()], |root| {
+        let meta = fs::metadata(root.join("tmp")).unwrap();
+        assert_eq!(
+            (meta.mode() & 0o7777, meta.uid(), meta.gid(), meta.mtime()),
+            (0o1777, 3, 4, 1_700_000_000)
+        );
+    });
+}
+
+/// A tree as deep as a path can be is written, checked and removed with few descriptors.
+fn deep_trees() {
+    let mut tar = Tar::new();
+    let mut path = String::new();
+    while path.len() < 3700 {
+        path.push_str("d/");
+        tar = tar.pax(&[("path", path.as_bytes())]).dir("d", 0o755);
+    }
+    succeeds(&[tar.end()], |root| assert!(root.join("d/d/d/d").is_dir()));
+}
+
+suite! {
+    &[Need::Root] => [
+        breakouts_by_symlink, breakouts_by_hard_link, links_over_lower_layers, whiteouts, whiteouts_are_for_lower_layers_only,
+        hard_links_to_symbolic_links, metadata_belongs_to_the_entry, names_are_clamped, marks_of_overlay_are_refused_or_dropped,
+        special_files, sizes_cannot_be_read_two_ways, headers_have_bounds, sparse_files_stay_sparse_and_bounded,
+        streams_in_every_compression, duplicates_merge_and_the_last_wins, implied_directories, deep_trees,
+    ],
+}
