@@ -8,6 +8,7 @@ pub mod init;
 pub mod lab;
 pub mod options;
 pub mod programs;
+pub mod pull;
 pub mod sample;
 pub mod spec;
 pub mod start;
@@ -22,6 +23,7 @@ pub mod table;
 pub fn suite(name: &str, options: &options::Options) -> Result<table::Table, String> {
     match name {
         "start" => start::measure(options),
+        "pull" => pull::measure(options),
         other => Err(format!("no suite {other:?}")),
     }
 }

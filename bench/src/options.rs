@@ -10,19 +10,20 @@ Measures ocirun beside the runtimes found on this machine.
 
 usage: cargo bench-peers [SUITE...] [--runs N] [--only ROW]... [--json FILE]
 
-  SUITE        start (all suites without one)
-  --runs N     samples of each subject in a row (100)
+  SUITE        start, pull (all suites without one)
+  --runs N     samples of each subject in a row (100; pull takes five at most)
   --only ROW   measure this row alone; may be repeated
   --json FILE  write the figures there as well as under target/bench/
   --help       print this
 
 environment:
+  IMAGE_PROGRAM    the image program to measure instead of the one of this workspace
   RUNTIMES         paths of further runtimes with runc's command line, commas between
   SECCOMP_PROFILE  a profile as podman and Docker ship it
 ";
 
 /// The names of the suites.
-pub const SUITES: [&str; 1] = ["start"];
+pub const SUITES: [&str; 2] = ["start", "pull"];
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What one directory tree adds to, changes in or takes from another, as a list and as a layer's archive.
 
 use crate::error::{At, Context, Result, invalid};
-use crate::layout::dirs::{names, open_below};
+use crate::layout::dirs::open_below;
 use crate::layout::measure::path_xattrs;
+use crate::layout::remove::names;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use serde::Serialize;
 use std::collections::HashMap;

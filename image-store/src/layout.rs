@@ -1,9 +1,11 @@
 //! How a verified layer stands on disk. One enum, because a second form (file objects under one merged metadata image)
 //! is to follow; everything above speaks only of this.
 
+mod content;
 pub mod dirs;
 pub mod lower;
 pub mod measure;
+pub mod remove;
 
 use crate::error::Result;
 use crate::seal::Leaf;

@@ -1,4 +1,12 @@
 //! Pulls, keeps and unpacks OCI images.
+//!
+//! A pull: [`registry`] resolves a reference and streams each missing layer; [`pull`] gives every layer two threads, which
+//! hash, inflate, hash again and [`unpack`] it in one pass; names are resolved in a [`tree`] in memory and made by a
+//! [`layout`]; [`store`] commits the whole image behind one barrier. The store's header draws what is on disk.
+//!
+//! What holds: nothing is named by the database before it is whole; no path of an archive or registry is ever used as a
+//! path of the host; every input has a budget ([`limits`]). A layer takes at most 16 MiB of buffers and about 130 bytes
+//! for each of its entries.
 #![forbid(unsafe_code)]
 
 pub mod archive;

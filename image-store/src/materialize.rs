@@ -1,9 +1,10 @@
 //! Writes the union of an image's layers into a plain directory, as `unpack` and `bundle` want it.
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layout::dirs::{names, open_below, remove_all};
+use crate::layout::dirs::open_below;
 use crate::layout::lower::{copy, is_opaque, set_meta};
 use crate::layout::measure::{is_whiteout, xattrs};
+use crate::layout::remove::{names, remove_all};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, linkat, mkdirat, statat};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

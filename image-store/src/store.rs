@@ -24,6 +24,7 @@ use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,15 @@ pub struct Layer {
     pub disk: u64,
     /// Count of inodes.
     pub inodes: u64,
+}
+
+/// Pause between two rounds of early write-back.
+const WRITE_BACK: Duration = Duration::from_millis(200);
+
+/// Early write-back, see [`Store::write_back`].
+#[derive(Debug)]
+pub struct WriteBack {
+    _stop: std::sync::mpsc::Sender<()>,
 }
 
 /// One layer of an image, for a commit.
@@ -257,7 +267,7 @@ impl Store {
             .split_once('/')
             .ok_or_else(|| crate::error::invalid("path in the store"))?;
         let holder = self.open_path(holder, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        crate::layout::dirs::remove_all(holder.as_fd(), name.as_bytes())?;
+        crate::layout::remove::remove_all(holder.as_fd(), name.as_bytes())?;
         rustix::fs::renameat(&self.dir, staged, &self.dir, path)
             .call(|| format!("renameat({staged:?}, {path:?})"))
     }
@@ -265,6 +275,29 @@ impl Store {
     /// Waits until everything written so far is on disk.
     pub fn barrier(&self) -> Result<()> {
         rustix::fs::syncfs(&self.dir).call(|| format!("syncfs({:?})", self.root))
+    }
+
+    /// Writes back what is made, from now until the result is dropped, so that the barrier has little left to do.
+    pub fn write_back(&self) -> WriteBack {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        // A failed write is told once to each open description, so this one must not be the barrier's.
+        let dir = self.open_path(".", OFlags::RDONLY | OFlags::DIRECTORY);
+        let work = move || {
+            while let (Err(RecvTimeoutError::Timeout), Ok(dir)) =
+                (stopped.recv_timeout(WRITE_BACK), &dir)
+            {
+                if rustix::fs::syncfs(dir).is_err() {
+                    return;
+                }
+            }
+        };
+        // Without the thread the barrier does it all.
+        drop(
+            std::thread::Builder::new()
+                .name("write-back".to_owned())
+                .spawn(work),
+        );
+        WriteBack { _stop: stop }
     }
 
     /// Makes an image visible and lasting: barrier, then one transaction.

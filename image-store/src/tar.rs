@@ -130,11 +130,11 @@ impl<R: BufRead> Reader<R> {
                 b'g' => Records::default().extend(&self.small_body(size, limits::PAX)?)?,
                 b'L' => {
                     long_name =
-                        Some(text(&self.small_body(size, limits::PATH as u64 + 1)?).to_vec())
+                        Some(text(&self.small_body(size, limits::PATH as u64 + 1)?).to_vec());
                 }
                 b'K' => {
                     long_link =
-                        Some(text(&self.small_body(size, limits::LINK as u64 + 1)?).to_vec())
+                        Some(text(&self.small_body(size, limits::LINK as u64 + 1)?).to_vec());
                 }
                 _ => {
                     self.entries += 1;

@@ -352,20 +352,20 @@ fn damage_is_found_and_repaired() {
     };
     let damages: [(&str, fn(&std::path::Path)); 4] = [
         ("content", |path| {
-            fs::write(path.join("b/7"), "other").unwrap()
+            fs::write(path.join("b/7"), "other").unwrap();
         }),
         ("a missing file", |path| {
-            fs::remove_file(path.join("b/8")).unwrap()
+            fs::remove_file(path.join("b/8")).unwrap();
         }),
         ("an added file", |path| {
-            fs::write(path.join("b/new"), "").unwrap()
+            fs::write(path.join("b/new"), "").unwrap();
         }),
         ("a mode", |path| {
             fs::set_permissions(
                 path.join("b/9"),
                 std::os::unix::fs::PermissionsExt::from_mode(0o777),
             )
-            .unwrap()
+            .unwrap();
         }),
     ];
     for (what, damage) in damages {

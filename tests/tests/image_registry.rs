@@ -1156,7 +1156,39 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// Man pages and completions know every command.
+fn manual_and_completions_are_complete() {
+    let bed = Bed::new();
+    let man = bed.path("man");
+    fs::create_dir(&man).unwrap();
+    bed.ok(&["man", man.to_str().unwrap()]);
+    let bash = bed.ok(&["completions", "bash"]);
+    let help = bed.ok(&["--help"]);
+    let commands = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty());
+    let names = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect::<Vec<_>>();
+    assert!(names.len() >= 20, "{names:?}");
+    for name in names {
+        assert!(
+            man.join(format!("ocirun-image-{name}.1")).exists(),
+            "{name}"
+        );
+        assert!(
+            bash.contains(&format!("ocirun__image__subcmd__{name}"))
+                || bash.contains(&format!("ocirun__image__{name}")),
+            "{name}"
+        );
+    }
+}
+
 suite! {
+    &[] => [manual_and_completions_are_complete],
     &[Need::Root] => [
         wrong_bytes_are_refused, slow_and_failing_registries_end_in_time, what_passes_is_waited_for, credentials_go_nowhere_else,
         tokens_are_fetched_and_sent, mirrors_take_over, one_download_for_all, collections_do_not_race_pulls,

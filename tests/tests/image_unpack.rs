@@ -110,7 +110,7 @@ fn breakouts_by_symlink() {
         .symlink("/etc", "localetc")
         .file("/localetc/emptied", b"");
     succeeds(&[layer.end()], |root| {
-        assert_eq!(content(root, "etc/emptied"), "")
+        assert_eq!(content(root, "etc/emptied"), "");
     });
 }
 
@@ -156,7 +156,7 @@ fn breakouts_by_hard_link() {
             .symlink(target, at)
             .link(link, "mypasswd");
         succeeds(&[tar.end()], |root| {
-            same_file(root, "mypasswd", "etc/passwd")
+            same_file(root, "mypasswd", "etc/passwd");
         });
     }
     let linked = |tar: Tar, name: &str| tar.link("/etc/passwd", name).end();
@@ -874,7 +874,7 @@ fn implied_directories() {
         .dir("/other/noparent-1/1", 0o755)
         .end();
     succeeds(&[layer], |root| {
-        assert!(root.join("other/noparent-1/1").is_dir())
+        assert!(root.join("other/noparent-1/1").is_dir());
     });
     let lower = Tar::new()
         .entry(

@@ -1,7 +1,7 @@
 //! Commands that give an image's files to the world: unpack, bundle, mount.
 
 use super::show;
-use image_store::layout::dirs::remove_all;
+use image_store::layout::remove::remove_all;
 use image_store::materialize::{materialize, open_empty};
 use image_store::mount::{self, Access};
 use image_store::store::Lease;
@@ -36,7 +36,7 @@ fn write(store: &Arc<Store>, image: &str, target: &OwnedFd) -> Result<Image> {
     let layers = layers.iter().map(AsFd::as_fd).collect::<Vec<_>>();
     let written = materialize(&layers, target.as_fd());
     if written.is_err() {
-        for name in image_store::layout::dirs::names(target.as_fd())? {
+        for name in image_store::layout::remove::names(target.as_fd())? {
             remove_all(target.as_fd(), &name)?;
         }
     }

@@ -56,7 +56,7 @@ pub fn bytes(count: u64) -> String {
 pub fn progress(is_json: bool, is_quiet: bool) -> Progress {
     if is_json {
         return Arc::new(|event| {
-            drop(std::io::stdout().write_all(format!("{}\n", event_json(&event)).as_bytes()))
+            drop(std::io::stdout().write_all(format!("{}\n", event_json(&event)).as_bytes()));
         });
     }
     if is_quiet {

@@ -4,6 +4,8 @@
 //! All calls go through directory descriptors and make plain new names (`O_EXCL`, `O_NOFOLLOW`); metadata is set through
 //! the descriptor of the inode, or without following. See openat2(2), and overlayfs.rst in the kernel's documentation.
 
+use super::content::{write_plain, write_sparse};
+use super::remove::remove_all;
 use super::{Sealed, Warnings, lower};
 use crate::error::{Context, Error, Result, invalid};
 use crate::seal::{self, Body, Leaf, Meta, Sealer};
@@ -11,8 +13,8 @@ use crate::tar::{Entry, Kind, Reader, Time};
 use crate::tree::{Found, Node, NodeId, ROOT, Tree};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    fchmod, fchown, fsetxattr, fstat, ftruncate, futimens, linkat, lsetxattr, makedev, mkdirat,
-    mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    fchmod, fchown, fsetxattr, fstat, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat,
+    openat, openat2, symlinkat, utimensat,
 };
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -57,7 +59,7 @@ pub(crate) fn open_below(
     )
 }
 
-fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
 
@@ -494,7 +496,7 @@ impl Dirs {
             match child.map(|child| (child, tree.node(child))) {
                 None => sealer.add(path, &seal::leaf(&Meta::default(), Body::Whiteout)),
                 Some((child, Node::Directory(_))) => {
-                    self.close_directory(tree, child, path, sealer, seen)?
+                    self.close_directory(tree, child, path, sealer, seen)?;
                 }
                 Some((child, Node::Symlink(_, leaf, links) | Node::Other(leaf, links))) => {
                     match seen.get(&child) {
@@ -554,56 +556,6 @@ fn is_hidden(tree: &Tree, mut id: NodeId) -> Result<bool> {
     Ok(false)
 }
 
-fn write_plain<R: BufRead>(file: &OwnedFd, reader: &mut Reader<R>) -> Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    reader.body(|piece| {
-        hasher.update(piece);
-        write_all(file, piece)
-    })?;
-    Ok(*hasher.finalize().as_bytes())
-}
-
-fn write_all(file: &OwnedFd, mut data: &[u8]) -> Result<()> {
-    while !data.is_empty() {
-        let written = rustix::io::write(file, data).call(|| "write")?;
-        data = &data[written..];
-    }
-    Ok(())
-}
-
-fn write_sparse<R: BufRead>(
-    file: &OwnedFd,
-    size: u64,
-    extents: &[crate::tar::Extent],
-    reader: &mut Reader<R>,
-) -> Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    ftruncate(file, size).call(|| format!("ftruncate({size})"))?;
-    let mut at = 0;
-    for extent in extents {
-        zeros(&mut hasher, extent.offset - at);
-        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(extent.offset)).call(|| "lseek")?;
-        reader.piece(extent.length, |piece| {
-            hasher.update(piece);
-            write_all(file, piece)
-        })?;
-        at = extent.offset + extent.length;
-    }
-    zeros(&mut hasher, size - at);
-    Ok(*hasher.finalize().as_bytes())
-}
-
-fn zeros(hasher: &mut blake3::Hasher, mut count: u64) {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    while count > 0 {
-        let piece = usize::try_from(count)
-            .unwrap_or(usize::MAX)
-            .min(ZEROS.len());
-        hasher.update(&ZEROS[..piece]);
-        count -= piece as u64;
-    }
-}
-
 /// What the kernel keeps of an attribute: it rewrites some (capabilities) and drops others (an access list that says no
 /// more than the mode).
 fn stored(fd: &OwnedFd, name: &[u8], value: Vec<u8>) -> Result<Option<Vec<u8>>> {
@@ -624,96 +576,6 @@ fn stored(fd: &OwnedFd, name: &[u8], value: Vec<u8>) -> Result<Option<Vec<u8>>> 
 pub(super) fn disk_of(fd: BorrowedFd<'_>) -> Result<u64> {
     let stat = fstat(fd).call(|| "fstat")?;
     Ok(u64::try_from(stat.st_blocks).unwrap_or(0) * 512)
-}
-
-/// Removes a name and, if it is a directory, all below it, without following a link.
-///
-/// Directories further down are moved up as they are found, so that any depth needs three descriptors.
-pub fn remove_all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    if unlink(dir, name)? {
-        return Ok(());
-    }
-    let top = open_to_empty(dir, name)?;
-    let mut moved: u64 = 0;
-    loop {
-        let children = names(top.as_fd())?;
-        if children.is_empty() {
-            break;
-        }
-        for child in children {
-            if unlink(top.as_fd(), &child)? {
-                continue;
-            }
-            let inner = open_to_empty(top.as_fd(), &child)?;
-            for grandchild in names(inner.as_fd())? {
-                if !unlink(inner.as_fd(), &grandchild)? {
-                    move_up(inner.as_fd(), &grandchild, top.as_fd(), &mut moved)?;
-                }
-            }
-            remove_empty(top.as_fd(), &child)?;
-        }
-    }
-    drop(top);
-    remove_empty(dir, name)
-}
-
-/// Whether the name is gone; false if it is a directory.
-fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
-    use rustix::io::Errno;
-    match unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        Err(Errno::ISDIR) => Ok(false),
-        Err(error) => Err(error).call(|| format!("unlinkat({:?})", shown(name))),
-    }
-}
-
-fn open_to_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if !rustix::process::geteuid().is_root() {
-        // A directory of ours that its mode closes even to us.
-        let path = openat(
-            dir,
-            name,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .call(|| format!("openat({:?})", shown(name)))?;
-        rustix::fs::chmod(format!("/proc/self/fd/{}", path.as_raw_fd()), Mode::RWXU)
-            .call(|| "chmod")?;
-    }
-    openat(dir, name, flags, Mode::empty()).call(|| format!("openat({:?})", shown(name)))
-}
-
-fn move_up(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
-    use rustix::io::Errno;
-    loop {
-        *moved += 1;
-        match rustix::fs::renameat(from, name, to, format!(".removed-{moved}")) {
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            done => return done.call(|| format!("renameat({:?})", shown(name))),
-        }
-    }
-}
-
-fn remove_empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Err(rustix::io::Errno::NOENT) => Ok(()),
-        done => done.call(|| format!("unlinkat({:?}, AT_REMOVEDIR)", shown(name))),
-    }
-}
-
-/// The names in a directory, sorted, without the two dots.
-pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir).call(|| "read directory")? {
-        let entry = entry.call(|| "read directory")?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// Sets an attribute of a name without following it.

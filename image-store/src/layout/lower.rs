@@ -1,7 +1,8 @@
 //! Looks into the layers below one: what their union shows at a path, and a copy of it.
 
-use super::dirs::{names, open_below, set_xattr_at};
+use super::dirs::{open_below, set_xattr_at};
 use super::measure::{self, is_whiteout, meta_of, xattrs};
+use super::remove::names;
 use crate::error::{Context, Result, limit};
 use crate::seal::Meta;
 use rustix::fs::{

@@ -1,6 +1,7 @@
 //! Reads a layer's directory back and computes its seal, sizes included.
 
-use super::dirs::{OPAQUE, disk_of, names, open_below};
+use super::dirs::{OPAQUE, disk_of, open_below};
+use super::remove::names;
 use crate::error::{Context, Result, invalid, limit};
 use crate::limits;
 use crate::seal::{self, Body, Leaf, Meta, Sealer};

@@ -5,7 +5,7 @@
 
 use super::{Store, file_name, now, parse_file_name};
 use crate::error::{Context, Result};
-use crate::layout::dirs::{names, remove_all};
+use crate::layout::remove::{names, remove_all};
 use rusqlite::params;
 use rustix::fs::{AtFlags, OFlags, statat};
 use serde::Serialize;
