@@ -53,10 +53,10 @@ struct Moments(u64);
 
 impl Moments {
     fn new() -> Self {
-        let seed = std::time::SystemTime::now()
+        let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as u64;
+            .unwrap();
+        let seed = since.as_secs() << 30 | u64::from(since.subsec_nanos());
         println!("seed {seed}");
         Self(seed | 1)
     }
@@ -334,6 +334,9 @@ fn failing_calls_leave_the_store_sound() {
     assert!(failed > 0, "no injected error reached the program");
 }
 
+/// Does something to a layer's directory.
+type Damage = fn(&std::path::Path);
+
 /// Bits that change on disk are found and fetched again.
 fn damage_is_found_and_repaired() {
     let image = image();
@@ -350,7 +353,7 @@ fn damage_is_found_and_repaired() {
             .find(|path| path.join("b/7").exists())
             .unwrap()
     };
-    let damages: [(&str, fn(&std::path::Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("content", |path| {
             fs::write(path.join("b/7"), "other").unwrap();
         }),
