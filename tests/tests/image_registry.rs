@@ -1089,7 +1089,10 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let many = {
         let mut tar = root();
         for n in 0..400 {
-            tar = tar.file(&format!("file{n}"), &vec![n as u8; n * 13]);
+            tar = tar.file(
+                &format!("file{n}"),
+                &n.to_string().repeat(n * 5).into_bytes(),
+            );
         }
         tar.end()
     };
