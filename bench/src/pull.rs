@@ -63,24 +63,30 @@ pub fn measure(options: &Options) -> Result<Table, String> {
         ("podman", Lab::podman),
         ("skopeo + umoci raw unpack", Lab::skopeo_umoci),
     ];
-    for (name, subject) in subjects {
-        let mut samples = Vec::new();
-        let mut failure = None;
-        for _ in 0..options.runs.min(MOST_RUNS) {
+    let mut taken = subjects.map(|_| Ok(Vec::new()));
+    // In turn, so that what else the machine does meets all of them.
+    for _ in 0..options.runs.min(MOST_RUNS) {
+        for ((_, subject), taken) in subjects.iter().zip(&mut taken) {
+            let Ok(samples) = taken else { continue };
             match subject(&lab) {
                 Ok(sample) => samples.push(sample),
-                Err(reason) => failure = Some(reason),
+                Err(reason) => *taken = Err(reason),
             }
             lab.clear()?;
-            if failure.is_some() || crate::sys::interrupted() {
-                break;
+        }
+        if crate::sys::interrupted() {
+            break;
+        }
+    }
+    for ((name, _), samples) in subjects.into_iter().zip(taken) {
+        let samples = match samples {
+            Ok(samples) => samples,
+            Err(reason) => {
+                time.missing(name, &reason);
+                memory.missing(name, &reason);
+                continue;
             }
-        }
-        if let Some(reason) = failure {
-            time.missing(name, &reason);
-            memory.missing(name, &reason);
-            continue;
-        }
+        };
         time.measured(name, samples.iter().map(|(seconds, _)| *seconds).collect());
         match samples
             .iter()
