@@ -310,7 +310,7 @@ impl Random {
         match self.below(6) {
             0 => self.next() % 4,
             1 => self.next() % 64,
-            2 => (self.next() % 3) << 32 | self.next() % 3,
+            2 => ((self.next() % 3) << 32) | (self.next() % 3),
             3 => u64::MAX - self.next() % 3,
             4 => 1 << self.below(64),
             _ => self.next() << 11 ^ self.next(),
