@@ -1,6 +1,9 @@
 //! `features`.
 
-use runtime_core::features::{CAPABILITIES, mount_options, namespaces};
+use runtime_core::features::{
+    CAPABILITIES, SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS,
+    mount_options, namespaces,
+};
 use serde_json::{Serializer, json, ser::PrettyFormatter};
 
 use super::{Invocation, Outcome};
@@ -35,5 +38,11 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
 }
 
 fn seccomp() -> serde_json::Value {
-    json!({ "enabled": false })
+    json!({
+        "enabled": true,
+        "actions": SECCOMP_ACTIONS,
+        "operators": SECCOMP_OPERATORS,
+        "archs": SECCOMP_ARCHITECTURES,
+        "knownFlags": SECCOMP_FLAGS,
+    })
 }
