@@ -4,7 +4,7 @@
 //! arguments last and only where a rule has conditions. What depends on the number alone is thus seen by the kernel
 //! when it loads the filter: calls that are always allowed never run it (Linux 5.11).
 //!
-//! [`rules`] says what the verdicts are, [`filter`] turns them into a tree, [`program`] writes the instructions.
+//! `rules` says what the verdicts are, `filter` turns them into a tree, `program` writes the instructions.
 
 mod architecture;
 mod filter;
@@ -17,7 +17,8 @@ mod table;
 mod tests;
 
 use self::architecture::{Abi, Call, NATIVE, served};
-use self::rules::{Alternative, Condition, Mention};
+use self::filter::Filter;
+use self::rules::{Alternative, Condition, Mention, Verdict};
 use crate::error::{Error, Result};
 use crate::kernel::process::Instruction;
 use crate::spec::seccomp::{Action, Architecture, Flag, Operator, Rule, Seccomp};
@@ -87,32 +88,23 @@ fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Program> {
         .enumerate()
         .map(|(index, rule)| alternatives(index, rule))
         .collect::<Result<_>>()?;
-    let mut mentions = Vec::new();
-    // The system calls that the profile knows, whether or not its rule changes anything.
-    let mut known: Vec<Call> = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        for (position, name) in rule.names.iter().enumerate() {
-            if name.is_empty() {
-                return Err(Error::invalid_spec(
-                    &format!("/linux/seccomp/syscalls/{index}/names/{position}"),
-                    "empty string is not a valid syscall",
-                ));
-            }
-            let Some(call) = Call::of(name, known.last().copied()) else {
-                continue;
-            };
-            known.push(call);
-            let of_rule = &alternatives[index];
-            if of_rule.iter().any(|one| one.verdict != default) {
-                mentions.push(Mention {
-                    call,
-                    alternatives: of_rule,
-                });
-            }
-        }
-    }
+    let known = known(rules)?;
+    let mentions: Vec<Mention<'_>> = known
+        .iter()
+        .map(|(rule, call)| Mention {
+            call: *call,
+            alternatives: &alternatives[*rule],
+        })
+        // What is done by default anyway is not a rule.
+        .filter(|mention| {
+            mention
+                .alternatives
+                .iter()
+                .any(|one| one.verdict != default)
+        })
+        .collect();
     let listed = profile.architectures.as_deref().unwrap_or_default();
-    let mut filters = Vec::with_capacity(3);
+    let mut filters = Vec::new();
     for architecture in served(native) {
         let is_listed = listed.contains(architecture);
         let Some(abi) = Abi::of(*architecture).filter(|_| is_listed || *architecture == native)
@@ -124,12 +116,12 @@ fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Program> {
         if *architecture == Architecture::S390X && newest.is_some() {
             // setup(2), which the kernel makes of numbers that it does not know.
             verdicts.retain(|(number, _)| *number != 0);
-            verdicts.insert(0, (0, rules::Verdict::Always(filter::NO_SUCH_CALL)));
+            verdicts.insert(0, (0, Verdict::Always(filter::NO_SUCH_CALL)));
         }
-        filters.push(filter::Filter {
+        filters.push(Filter {
+            abi,
             verdicts,
             newest,
-            abi,
         });
     }
     let instructions = filter::write(&filters, default);
@@ -148,6 +140,24 @@ fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Program> {
     })
 }
 
+/// The system calls that the profile names, whether or not their rules change anything, each with the index of its rule.
+fn known(rules: &[Rule]) -> Result<Vec<(usize, Call)>> {
+    let mut known: Vec<(usize, Call)> = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        for (position, name) in rule.names.iter().enumerate() {
+            if name.is_empty() {
+                return Err(Error::invalid_spec(
+                    &format!("/linux/seccomp/syscalls/{index}/names/{position}"),
+                    "empty string is not a valid syscall",
+                ));
+            }
+            let last = known.last().map(|(_, call)| *call);
+            known.extend(Call::of(name, last).map(|call| (index, call)));
+        }
+    }
+    Ok(known)
+}
+
 /// Whether system calls newer than those the profile names are to look as if the kernel did not have them, so that
 /// programs fall back to older ones.
 fn hides_newer(profile: &Seccomp) -> bool {
@@ -157,8 +167,9 @@ fn hides_newer(profile: &Seccomp) -> bool {
     )
 }
 
-fn newest(known: &[Call], abi: &Abi) -> Option<u32> {
-    let of = |call: &Call| {
+/// The largest number of `abi` that the profile names. That of read(2) alone hides nothing, as in runc.
+fn newest(known: &[(usize, Call)], abi: &Abi) -> Option<u32> {
+    let of = |(_, call): &(usize, Call)| {
         let multiplexed = abi.multiplexed(*call).map(|(number, _)| number);
         abi.number(*call).max(multiplexed)
     };

@@ -313,7 +313,7 @@ impl Random {
             2 => ((self.next() % 3) << 32) | (self.next() % 3),
             3 => u64::MAX - self.next() % 3,
             4 => 1 << self.below(64),
-            _ => self.next() << 11 ^ self.next(),
+            _ => (self.next() << 11) ^ self.next(),
         }
     }
 
