@@ -619,6 +619,9 @@ fn make_ancestors(path: &Path) -> Result<()> {
 }
 
 fn refuse_used(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
     let mut pids = Vec::new();
     collect_processes(path, &mut pids)?;
     if !pids.is_empty() {

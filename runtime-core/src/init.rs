@@ -233,6 +233,8 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
         )?;
     }
     let root = rootfs::assemble(plan, prepared, channel)?;
+    // The parent needs nothing of this process's /proc entries any more; who joins the container shall not have them.
+    process::set_dumpable(false).at(Step::Session, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
     let terminal = rootfs::terminal(plan, prepared, &root, channel)?;
     set_names(plan)?;
     protect::sysctls(plan)?;
