@@ -6,23 +6,29 @@
 //!
 //! See cgroups(7), and the kernel's cgroup-v1 documents.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkdir};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Call, Context, Error, ErrorKind, Result};
+use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
 use crate::kernel::pidfd;
 use crate::spec::Linux;
 
+mod directory;
+mod sub;
 mod v1;
+
+use self::directory::{
+    below, collect_processes, is_forbidden, is_gone, make_directories, open_directory, open_write,
+    refuse_used, remove_tree, write,
+};
+pub(crate) use self::sub::SubCgroup;
 
 /// Where cgroup file systems are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -497,241 +503,6 @@ impl Cgroup {
     }
 }
 
-/// A cgroup below the container's, for `exec --cgroup`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SubCgroup {
-    /// Paths by controller; the one without a controller is for all others.
-    paths: Vec<(Option<String>, String)>,
-}
-
-impl SubCgroup {
-    /// Reads the values of `--cgroup`: `PATH`, or `CONTROLLER[,CONTROLLER…]:PATH`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for a path that would leave the container's cgroup.
-    pub(crate) fn parse(values: &[String]) -> Result<Self> {
-        let mut sub = Self::default();
-        for value in values {
-            let (controllers, path) = match value.split_once(':') {
-                Some((controllers, path)) => (Some(controllers), path),
-                None => (None, value.as_str()),
-            };
-            if path.split('/').any(|part| part == "..") || path.contains('\0') {
-                return Err(Error::argument(format!("bad sub cgroup path: {path}")));
-            }
-            match controllers {
-                None => sub.paths.push((None, path.to_owned())),
-                Some(names) => sub.paths.extend(
-                    names
-                        .split(',')
-                        .map(|name| (Some(name.to_owned()), path.to_owned())),
-                ),
-            }
-        }
-        Ok(sub)
-    }
-
-    fn is_none(&self) -> bool {
-        self.paths.is_empty()
-    }
-
-    fn below(&self, directory: &Path, controllers: &str) -> Result<PathBuf> {
-        let names: Vec<&str> = controllers
-            .split(',')
-            .map(|name| name.strip_prefix("name=").unwrap_or(name))
-            .collect();
-        let named = self
-            .paths
-            .iter()
-            .find(|(name, _)| name.as_deref().is_some_and(|name| names.contains(&name)));
-        let any = || self.paths.iter().find(|(name, _)| name.is_none());
-        Ok(named.or_else(any).map_or_else(
-            || directory.to_owned(),
-            |(_, path)| below(directory, &[path]),
-        ))
-    }
-
-    /// Refuses controllers that the container has no cgroup of.
-    ///
-    /// # Errors
-    /// `InvalidArgument` that names the controller.
-    pub(crate) fn check(&self, cgroup: &Cgroup) -> Result<()> {
-        for (name, _) in &self.paths {
-            if let Some(name) = name
-                && cgroup.directory(name).is_none()
-                && cgroup.directory(&format!("name={name}")).is_none()
-            {
-                return Err(Error::argument(format!(
-                    "unknown controller {name} in SubCgroupPaths"
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Joins absolute paths as if each were relative.
-fn below(base: &Path, parts: &[&str]) -> PathBuf {
-    let mut path = base.to_owned();
-    for part in parts {
-        path.extend(
-            part.split('/')
-                .filter(|name| !name.is_empty() && *name != "."),
-        );
-    }
-    path
-}
-
-fn make_directories(path: &Path) -> Result<()> {
-    match mkdir(path, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(Errno::ENOENT) => {
-            let Some(parent) = path.parent() else {
-                return Ok(());
-            };
-            make_ancestors(parent)?;
-            mkdir(path, Mode::from_bits_truncate(0o755)).call(|| format!("mkdir({path:?}, 0755)"))
-        }
-        Err(errno) => Err(Error::os(format!("mkdir({path:?}, 0755)"), errno)),
-    }
-}
-
-/// Makes the cgroups above a container's own, which stay: others may be below them too.
-fn make_ancestors(path: &Path) -> Result<()> {
-    match mkdir(path, Mode::from_bits_truncate(0o755)) {
-        Ok(()) => {}
-        Err(Errno::EEXIST) => return Ok(()),
-        Err(Errno::ENOENT)
-            if path
-                .parent()
-                .is_some_and(|parent| parent != Path::new(MOUNT)) =>
-        {
-            make_ancestors(path.parent().unwrap_or(path))?;
-            return make_ancestors(path);
-        }
-        Err(errno) => return Err(Error::os(format!("mkdir({path:?}, 0755)"), errno)),
-    }
-    if path.join("cpuset.cpus").exists() {
-        v1::inherit_cpuset(path)
-    } else {
-        Ok(())
-    }
-}
-
-fn refuse_used(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let mut pids = Vec::new();
-    collect_processes(path, &mut pids)?;
-    if !pids.is_empty() {
-        let text = format!(
-            "container's cgroup is not empty: {} process(es) found in {path:?}",
-            pids.len()
-        );
-        return Err(Error::new(ErrorKind::AlreadyExists, text));
-    }
-    let state = fs::read(path.join("freezer.state")).unwrap_or_default();
-    if state.starts_with(b"FROZEN") || state.starts_with(b"FREEZING") {
-        let text = format!("container's cgroup unexpectedly frozen: {path:?}");
-        return Err(Error::new(ErrorKind::AlreadyExists, text));
-    }
-    Ok(())
-}
-
-fn collect_processes(directory: &Path, pids: &mut Vec<Pid>) -> Result<()> {
-    let file = directory.join("cgroup.procs");
-    match fs::read_to_string(&file) {
-        Ok(text) => pids.extend(
-            text.lines()
-                .filter_map(|line| line.parse().ok())
-                .map(Pid::from_raw),
-        ),
-        Err(error) if is_gone(&error) => return Ok(()),
-        Err(error) => return Err(error).call(|| format!("read({file:?})")),
-    }
-    for sub in sub_directories(directory) {
-        collect_processes(&sub, pids)?;
-    }
-    Ok(())
-}
-
-fn sub_directories(directory: &Path) -> Vec<PathBuf> {
-    // The number of links of a cgroup's directory tells whether any is below it.
-    let has_some = fs::metadata(directory)
-        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata) > 2);
-    if !has_some {
-        return Vec::new();
-    }
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn remove_tree(directory: &Path) -> Result<()> {
-    let deadline = Instant::now() + EMPTYING;
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match fs::remove_dir(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) if is_gone(&error) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                let subs = sub_directories(directory);
-                for sub in &subs {
-                    remove_tree(sub)?;
-                }
-                // A process that has just ended leaves its cgroup a moment later.
-                if subs.is_empty() {
-                    if Instant::now() > deadline {
-                        return Err(error).call(|| format!("rmdir({directory:?})"));
-                    }
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-            }
-            Err(error) => return Err(error).call(|| format!("rmdir({directory:?})")),
-        }
-    }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    use nix::fcntl::{OFlag, open};
-    open(
-        path,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
-}
-
-fn open_write(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .call(|| format!("open({path:?}, O_WRONLY)"))
-}
-
-/// Writes a value in one call, as cgroup files want it.
-fn write(path: &Path, value: &str) -> Result<()> {
-    open_write(path)?
-        .write_all(value.as_bytes())
-        .call(|| format!("write({path:?}, {value:?})"))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
-}
-
-/// Whether someone without the rights to cgroups tried to make one.
-fn is_forbidden(error: &Error) -> bool {
-    matches!(
-        error.errno(),
-        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -754,32 +525,6 @@ mod tests {
         assert_eq!(
             found.unified.unwrap().mount,
             Path::new("/sys/fs/cgroup/unified")
-        );
-    }
-
-    #[test]
-    fn sub_cgroups() {
-        let memory = Path::new("/c");
-        for (values, controllers, expected) in [
-            (vec![], "memory", "/c"),
-            (vec!["/s"], "memory", "/c/s"),
-            (vec!["memory,pids:a/b"], "memory", "/c/a/b"),
-            (vec!["pids:a", "b"], "memory", "/c/b"),
-            (vec!["systemd:s"], "name=systemd", "/c/s"),
-        ] {
-            let values: Vec<String> = values.into_iter().map(str::to_owned).collect();
-            let sub = SubCgroup::parse(&values).unwrap();
-            assert_eq!(
-                sub.below(memory, controllers).unwrap(),
-                Path::new(expected),
-                "{values:?}"
-            );
-        }
-        assert!(
-            SubCgroup::parse(&["a/../../b".to_owned()])
-                .unwrap_err()
-                .to_string()
-                .starts_with("bad sub cgroup path")
         );
     }
 }

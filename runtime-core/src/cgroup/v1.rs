@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Setting, write};
+use super::Setting;
+use super::directory::write;
 use crate::error::{Call, Error, Result};
 use crate::spec::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Network, Resources, ThrottleDevice,

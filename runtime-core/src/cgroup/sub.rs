@@ -1,0 +1,111 @@
+//! Cgroups below a container's own.
+
+use std::path::{Path, PathBuf};
+
+use super::Cgroup;
+use super::directory::below;
+use crate::error::{Error, Result};
+
+/// A cgroup below the container's, for `exec --cgroup`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SubCgroup {
+    /// Paths by controller; the one without a controller is for all others.
+    paths: Vec<(Option<String>, String)>,
+}
+
+impl SubCgroup {
+    /// Reads the values of `--cgroup`: `PATH`, or `CONTROLLER[,CONTROLLER…]:PATH`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a path that would leave the container's cgroup.
+    pub(crate) fn parse(values: &[String]) -> Result<Self> {
+        let mut sub = Self::default();
+        for value in values {
+            let (controllers, path) = match value.split_once(':') {
+                Some((controllers, path)) => (Some(controllers), path),
+                None => (None, value.as_str()),
+            };
+            if path.split('/').any(|part| part == "..") || path.contains('\0') {
+                return Err(Error::argument(format!("bad sub cgroup path: {path}")));
+            }
+            match controllers {
+                None => sub.paths.push((None, path.to_owned())),
+                Some(names) => sub.paths.extend(
+                    names
+                        .split(',')
+                        .map(|name| (Some(name.to_owned()), path.to_owned())),
+                ),
+            }
+        }
+        Ok(sub)
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    pub(super) fn below(&self, directory: &Path, controllers: &str) -> Result<PathBuf> {
+        let names: Vec<&str> = controllers
+            .split(',')
+            .map(|name| name.strip_prefix("name=").unwrap_or(name))
+            .collect();
+        let named = self
+            .paths
+            .iter()
+            .find(|(name, _)| name.as_deref().is_some_and(|name| names.contains(&name)));
+        let any = || self.paths.iter().find(|(name, _)| name.is_none());
+        Ok(named.or_else(any).map_or_else(
+            || directory.to_owned(),
+            |(_, path)| below(directory, &[path]),
+        ))
+    }
+
+    /// Refuses controllers that the container has no cgroup of.
+    ///
+    /// # Errors
+    /// `InvalidArgument` that names the controller.
+    pub(crate) fn check(&self, cgroup: &Cgroup) -> Result<()> {
+        for (name, _) in &self.paths {
+            if let Some(name) = name
+                && cgroup.directory(name).is_none()
+                && cgroup.directory(&format!("name={name}")).is_none()
+            {
+                return Err(Error::argument(format!(
+                    "unknown controller {name} in SubCgroupPaths"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_cgroups() {
+        let memory = Path::new("/c");
+        for (values, controllers, expected) in [
+            (vec![], "memory", "/c"),
+            (vec!["/s"], "memory", "/c/s"),
+            (vec!["memory,pids:a/b"], "memory", "/c/a/b"),
+            (vec!["pids:a", "b"], "memory", "/c/b"),
+            (vec!["systemd:s"], "name=systemd", "/c/s"),
+        ] {
+            let values: Vec<String> = values.into_iter().map(str::to_owned).collect();
+            let sub = SubCgroup::parse(&values).unwrap();
+            assert_eq!(
+                sub.below(memory, controllers).unwrap(),
+                Path::new(expected),
+                "{values:?}"
+            );
+        }
+        assert!(
+            SubCgroup::parse(&["a/../../b".to_owned()])
+                .unwrap_err()
+                .to_string()
+                .starts_with("bad sub cgroup path")
+        );
+    }
+}
