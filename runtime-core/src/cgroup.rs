@@ -137,7 +137,7 @@ impl Request {
             .map(v1::settings)
             .transpose()?
             .unwrap_or_default();
-        let optional = path.is_none() && limits.is_empty();
+        let optional = host.cgroups_are_optional && path.is_none() && limits.is_empty();
         let mut writes = limits;
         let devices = linux
             .resources

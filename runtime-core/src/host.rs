@@ -19,6 +19,8 @@ pub struct Host {
     /// Whether this process may mount in the mount namespace it is in (`CAP_SYS_ADMIN`).
     pub can_mount: bool,
     /// The cgroup hierarchies.
+    /// Whether a container without limits may do without cgroups where they cannot be made.
+    pub cgroups_are_optional: bool,
     pub(crate) cgroups: cgroup::Hierarchies,
 }
 
@@ -37,6 +39,7 @@ impl Host {
             uid: geteuid(),
             gid: getegid(),
             can_mount: can_mount()?,
+            cgroups_are_optional: true,
             cgroups: cgroup::Hierarchies::probe()?,
         })
     }

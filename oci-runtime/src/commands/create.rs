@@ -137,7 +137,10 @@ fn make(
         }
         None => Bundle::open(&request.bundle)?,
     };
-    let plan = Plan::compile(bundle.spec(), &Host::probe()?)?;
+    let mut host = Host::probe()?;
+    // Only `--rootless=false` insists: no other value makes a limit that was asked for optional.
+    host.cgroups_are_optional = invocation.global.value("rootless") != Some("false");
+    let plan = Plan::compile(bundle.spec(), &host)?;
     for warning in plan.warnings() {
         invocation.log.warning(warning);
     }

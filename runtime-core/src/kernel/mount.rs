@@ -1,7 +1,6 @@
 //! The mount API by descriptors.
 //!
-//! Kernel: open_tree, move_mount, fsopen, fsconfig and fsmount 5.2, mount_setattr 5.12. Without mount_setattr,
-//! attributes are set by mount(2) through `/proc/self/fd`, on one mount at a time.
+//! Kernel: open_tree, move_mount, fsopen, fsconfig and fsmount 5.2, mount_setattr 5.12. There is no other way here.
 //! See open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2).
 
 use std::ffi::CStr;
