@@ -265,9 +265,16 @@ fn working_directory(init: &Subject) -> Outcome {
         .by(&["env", "-C", here.to_str().unwrap_or("/")])
         .in_namespace();
     running.await_file(&file, "ocirun-init-case")?;
-    let link = std::fs::read_link(format!("/proc/{}/cwd", running.pid()))
-        .map_err(|error| error.to_string())?;
-    same(link.to_str(), Some("/"), "the init's directory")
+    // The child may be at its work before the init has gone there.
+    let link = || {
+        std::fs::read_link(format!("/proc/{}/cwd", running.pid()))
+            .map_err(|error| error.to_string())
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while link()?.to_str() != Some("/") && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    same(link()?.to_str(), Some("/"), "the init's directory")
 }
 
 fn exit_codes(init: &Subject) -> Outcome {
