@@ -309,7 +309,19 @@ impl Store {
 
 fn prepare(connection: &Connection) -> Result<()> {
     connection.busy_timeout(Duration::from_secs(30))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // SQLite does not wait for others here, for the last of them may be taking the write-ahead log away.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && std::time::Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => break other?,
+        }
+    }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
