@@ -201,6 +201,8 @@ impl Init {
         // What ended before the kernel took over, and orphans that a launcher left us.
         let left = self.reap();
         if self.ended.is_some() {
+            // Its signal is still in the queue: it was the quicker one.
+            self.heard_of_end(signals::CHLD);
             self.child_is_gone(left);
         }
         loop {
@@ -218,12 +220,7 @@ impl Init {
             if ready.first {
                 while let Some(signal) = sys::next_signal(self.signals) {
                     if signal.signal == signals::CHLD && signal.code > 0 {
-                        say(
-                            &self.options,
-                            3,
-                            b"Received SIGCHLD, signal ",
-                            signal.signal,
-                        );
+                        self.heard_of_end(signal.signal);
                         reap = true;
                     } else {
                         self.received(signal);
@@ -242,6 +239,10 @@ impl Init {
                 sys::exit(0);
             }
         }
+    }
+
+    fn heard_of_end(&self, signal: i32) {
+        say(&self.options, 3, b"Received SIGCHLD, signal ", signal);
     }
 
     fn timeout(&self) -> Option<u64> {
