@@ -148,11 +148,6 @@ fn done(result: runtime_core::Result<()>) -> Outcome {
 
 /// What would change containers and is not there yet is an error and not ignored.
 fn refuse_unsupported(global: &Flags) -> Result<(), Failure> {
-    if global.on("systemd-cgroup") {
-        return Err(Failure::Argument(
-            "--systemd-cgroup: the systemd cgroup driver is not supported yet".to_owned(),
-        ));
-    }
     match global.value("rootless") {
         None | Some("auto" | "true" | "false") => Ok(()),
         Some(other) => Err(Failure::Argument(format!(

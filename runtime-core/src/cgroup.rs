@@ -1,34 +1,46 @@
 //! A container's cgroups: made, limited, joined, frozen, killed and removed.
 //!
 //! On version 1 a container has one directory in each hierarchy; where a version 2 hierarchy is mounted beside them
-//! (the hybrid layout) it has one there too, for `cgroup.kill`. Directories are found by the usual mount points below
-//! `/sys/fs/cgroup`, without parsing the mount table.
+//! (the hybrid layout) it has one there too, for `cgroup.kill`. On version 2 alone it has that one directory.
+//! Directories are found by the usual mount points below `/sys/fs/cgroup`, without parsing the mount table.
 //!
-//! See cgroups(7), and the kernel's cgroup-v1 documents.
+//! The directories are made by this process, or by systemd, which is asked for a unit (see [`systemd`]). Limits are
+//! written to them in both cases: systemd does not know all of them.
+//!
+//! See cgroups(7), and the kernel's documents on cgroup-v1 and cgroup-v2.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Context, Error, Result};
-use crate::host::Host;
-use crate::kernel::pidfd;
-use crate::spec::Linux;
+use crate::host::{Driver, Host};
+use crate::kernel::bpf;
+use crate::spec::{DeviceRule, Linux, Resources, Spec};
 
+mod dbus;
+mod devices;
 mod directory;
+mod processes;
+mod properties;
+mod setting;
 mod sub;
+mod systemd;
 mod v1;
+mod v2;
 
 use self::directory::{
-    below, collect_processes, is_forbidden, is_gone, make_directories, open_directory, open_write,
-    refuse_used, remove_tree, write,
+    below, is_forbidden, make_directories, open_directory, open_write, refuse_used, remove_tree,
 };
+use self::properties::Version;
+use self::setting::Setting;
 pub(crate) use self::sub::SubCgroup;
+use self::systemd::{Manager, Properties, Unit};
 
 /// Where cgroup file systems are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -59,64 +71,87 @@ impl Hierarchies {
     pub(crate) fn probe() -> Result<Self> {
         let text =
             fs::read_to_string("/proc/self/cgroup").call(|| "read(\"/proc/self/cgroup\")")?;
-        Ok(Self::parse(&text, |mount| {
-            Path::new(mount).join("cgroup.procs").exists()
-        }))
+        Ok(Self::parse(&text, |file| Path::new(file).exists()))
     }
 
-    fn parse(text: &str, is_mounted: impl Fn(&str) -> bool) -> Self {
+    /// `exists` tells of files: the kernel also names hierarchies that are mounted elsewhere, or only in another mount
+    /// namespace.
+    fn parse(text: &str, exists: impl Fn(&str) -> bool) -> Self {
         let mut hierarchies = Self::default();
         for line in text.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(own)) = (fields.next(), fields.next()) else {
                 continue;
             };
-            let name = controllers.strip_prefix("name=").unwrap_or(controllers);
-            let mount = match name {
-                "" => [format!("{MOUNT}/unified"), MOUNT.to_owned()]
-                    .into_iter()
-                    .find(|mount| is_mounted(mount)),
-                name => Some(format!("{MOUNT}/{name}")),
-            };
-            let Some(mount) = mount else { continue };
-            let hierarchy = Hierarchy {
+            let hierarchy = |mount: String| Hierarchy {
                 controllers: controllers.to_owned(),
                 mount: mount.into(),
                 own: own.to_owned(),
             };
-            if name.is_empty() {
-                hierarchies.unified = Some(hierarchy);
-            } else {
-                hierarchies.v1.push(hierarchy);
+            if controllers.is_empty() {
+                // Alone, or beside those of version 1.
+                let mounts = [MOUNT.to_owned(), format!("{MOUNT}/unified")];
+                hierarchies.unified = mounts
+                    .into_iter()
+                    .find(|mount| exists(&format!("{mount}/cgroup.procs")))
+                    .map(hierarchy);
+                continue;
+            }
+            let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+            let mount = format!("{MOUNT}/{name}");
+            if exists(&format!("{mount}/tasks")) {
+                hierarchies.v1.push(hierarchy(mount));
             }
         }
         hierarchies
+    }
+
+    /// Which version the limits are in.
+    fn version(&self) -> Version {
+        match (&self.unified, self.v1.is_empty()) {
+            (Some(_), true) => Version::V2,
+            _ => Version::V1,
+        }
     }
 }
 
 /// What a configuration asks of cgroups.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `linux.cgroupsPath`: absolute below each mount point, or relative to the caller's own cgroup.
-    path: Option<String>,
+    place: Place,
     writes: Vec<Setting>,
+    devices: Vec<devices::Rule>,
     /// Whether a container may run without cgroups of its own where they cannot be made.
     optional: bool,
+    /// Whose the cgroup is to be, if it is given away: ids on the host.
+    owner: Option<(u32, u32)>,
     hierarchies: Hierarchies,
 }
 
-/// One value of one file.
-#[derive(Debug, PartialEq, Eq)]
-struct Setting {
-    controller: &'static str,
-    file: String,
-    value: String,
-    /// JSON pointer of what asked for it.
-    pointer: String,
+/// Where the cgroups are to be, and who makes them.
+#[derive(Debug)]
+enum Place {
+    /// `linux.cgroupsPath`: absolute below each mount point, or relative to the caller's own cgroup. Made here.
+    Path(Option<String>),
+    /// `linux.cgroupsPath` for a unit. Made by systemd.
+    Unit {
+        path: Option<String>,
+        of_user: bool,
+        properties: Properties,
+    },
 }
 
 impl Request {
-    pub(crate) fn compile(linux: &Linux, host: &Host) -> Result<Self> {
+    /// Resolves what `spec` asks for; the cgroup is given to `owner`, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidSpec` for what cannot be, `Unsupported` for what this host's version of cgroups has not.
+    pub(crate) fn compile(
+        spec: &Spec,
+        linux: &Linux,
+        host: &Host,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self> {
         let path = linux.cgroups_path.clone().filter(|path| !path.is_empty());
         if let Some(path) = &path
             && (path.split('/').any(|part| part == "..") || path.contains('\0'))
@@ -126,32 +161,62 @@ impl Request {
                 &format!("{path:?} must not have \"..\" or NUL"),
             ));
         }
-        if host.cgroups.v1.is_empty() && host.cgroups.unified.is_some() && host.uid.is_root() {
-            return Err(Error::unsupported(
-                "a host with cgroup v2 alone is not supported yet",
-            ));
-        }
-        let limits = linux
-            .resources
-            .as_ref()
-            .map(v1::settings)
-            .transpose()?
-            .unwrap_or_default();
-        let optional = host.cgroups_are_optional && path.is_none() && limits.is_empty();
-        let mut writes = limits;
-        let devices = linux
-            .resources
-            .as_ref()
-            .and_then(|resources| resources.devices.as_deref())
-            .unwrap_or_default();
-        v1::device_settings(devices, &mut writes)?;
+        let version = host.cgroups.version();
+        let none = Resources::default();
+        let resources = linux.resources.as_ref().unwrap_or(&none);
+        let writes = match version {
+            Version::V1 => v1::settings(resources)?,
+            Version::V2 => v2::settings(resources)?,
+        };
+        let rules: &[DeviceRule] = resources.devices.as_deref().unwrap_or_default();
+        let devices = devices::compile(rules)?;
+        let optional = host.cgroups_are_optional && path.is_none() && writes.is_empty();
+        let place = match host.cgroup_driver {
+            Driver::Cgroupfs => Place::Path(path),
+            Driver::Systemd => {
+                let of_user = !host.uid.is_root() || host.in_user_namespace;
+                refuse_without_systemd(of_user, version)?;
+                // The id matters to no error.
+                Unit::parse(path.as_deref(), "id", of_user)?;
+                let mut properties = properties::of_devices(&devices);
+                properties.extend(properties::of_resources(resources, version)?);
+                let annotations = spec.annotations.as_ref();
+                properties.extend(
+                    annotations
+                        .map(properties::of_annotations)
+                        .transpose()?
+                        .unwrap_or_default(),
+                );
+                Place::Unit {
+                    path,
+                    of_user,
+                    properties,
+                }
+            }
+        };
         Ok(Self {
-            path,
+            place,
             writes,
+            devices,
             optional,
+            owner,
             hierarchies: host.cgroups.clone(),
         })
     }
+}
+
+fn refuse_without_systemd(of_user: bool, version: Version) -> Result<()> {
+    if !systemd::is_booted() {
+        return Err(Error::unsupported(
+            "the systemd cgroup driver: systemd does not run this host",
+        ));
+    }
+    if of_user && version == Version::V1 {
+        return Err(Error::unsupported(
+            "the systemd cgroup driver without root: only with cgroup v2",
+        ));
+    }
+    Ok(())
 }
 
 /// The directories of one container.
@@ -161,6 +226,8 @@ pub(crate) struct Cgroup {
     v1: Vec<Directory>,
     /// Version 2.
     unified: Option<PathBuf>,
+    /// The unit that they belong to.
+    unit: Option<Unit>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -181,24 +248,45 @@ pub(crate) struct Entrance {
 
 impl Cgroup {
     /// Where the cgroups of the container `id` are to be. Makes none.
-    pub(crate) fn locate(request: &Request, id: &str) -> Self {
+    ///
+    /// # Errors
+    /// Those of asking the user's systemd where it is.
+    pub(crate) fn locate(request: &Request, id: &str) -> Result<Self> {
         let hierarchies = &request.hierarchies;
-        let path = |hierarchy: &Hierarchy| match request.path.as_deref() {
-            Some(path) if path.starts_with('/') => below(&hierarchy.mount, &[path]),
-            path => below(&hierarchy.mount, &[&hierarchy.own, path.unwrap_or(id)]),
+        let version = hierarchies.version();
+        let unit = match &request.place {
+            Place::Path(_) => None,
+            Place::Unit { path, of_user, .. } => Some(Unit::parse(path.as_deref(), id, *of_user)?),
         };
-        let directory = |hierarchy: &Hierarchy| {
-            let controllers = hierarchy.controllers.clone();
-            // The kernel also names hierarchies that are mounted elsewhere, or only in another mount namespace.
-            hierarchy.mount.join("tasks").exists().then(|| Directory {
-                controllers,
-                path: path(hierarchy),
-            })
+        let manager = match &unit {
+            Some(unit) if unit.of_user => Manager::connect(true)?.control_group()?,
+            _ => String::new(),
         };
-        Self {
-            v1: hierarchies.v1.iter().filter_map(directory).collect(),
-            unified: hierarchies.unified.as_ref().map(path),
-        }
+        let locate = |hierarchy: &Hierarchy| {
+            let own = match version {
+                Version::V1 => hierarchy.own.as_str(),
+                // There a cgroup with processes, as the caller's is, cannot have limited ones below it.
+                Version::V2 => parent(&hierarchy.own),
+            };
+            let directory = unit.as_ref().and_then(Unit::directory);
+            match (directory, &request.place) {
+                (Some(directory), _) => below(&hierarchy.mount, &[&manager]).join(directory),
+                (None, Place::Path(Some(path))) if path.starts_with('/') => {
+                    below(&hierarchy.mount, &[path])
+                }
+                (None, Place::Path(Some(path))) => below(&hierarchy.mount, &[own, path]),
+                (None, _) => below(&hierarchy.mount, &[own, id]),
+            }
+        };
+        let v1 = hierarchies.v1.iter().map(|hierarchy| Directory {
+            controllers: hierarchy.controllers.clone(),
+            path: locate(hierarchy),
+        });
+        Ok(Self {
+            v1: v1.collect(),
+            unified: hierarchies.unified.as_ref().map(locate),
+            unit: unit.clone(),
+        })
     }
 
     /// All directories.
@@ -209,7 +297,12 @@ impl Cgroup {
             .chain(self.unified.as_deref())
     }
 
-    /// The directory of the hierarchy that has `controller`.
+    /// The directory of version 2, where that is the version that limits.
+    fn v2(&self) -> Option<&Path> {
+        self.unified.as_deref().filter(|_| self.v1.is_empty())
+    }
+
+    /// The directory of the version 1 hierarchy that has `controller`.
     fn directory(&self, controller: &str) -> Option<&Path> {
         let has = |directory: &&Directory| {
             directory
@@ -233,15 +326,20 @@ impl Cgroup {
             .context(|| "unable to apply cgroup configuration")
     }
 
-    /// Makes the directory of version 2, for clone3 to put the child into, and gives a descriptor of it.
+    /// Makes the directory of version 2, for clone3 to put the child into, and gives a descriptor of it. One that
+    /// systemd makes is there only later.
     ///
     /// # Errors
     /// The errno of making it.
     pub(crate) fn create_unified(&mut self, request: &Request) -> Result<Option<OwnedFd>> {
-        let Some(path) = &self.unified else {
+        let Some(path) = self.unified.as_deref().filter(|_| self.unit.is_none()) else {
             return Ok(None);
         };
-        match make_directories(path).and_then(|()| open_directory(path)) {
+        let made = match (self.v2(), &request.hierarchies.unified) {
+            (Some(path), Some(hierarchy)) => v2::make(&hierarchy.mount, path),
+            _ => make_directories(path),
+        };
+        match made.and_then(|()| open_directory(path)) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if request.optional && is_forbidden(&error) => {
                 self.unified = None;
@@ -251,14 +349,15 @@ impl Cgroup {
         }
     }
 
-    /// Makes the directories of version 1 and writes the limits.
+    /// Makes the directories that are still missing, or has systemd make them around `process`, and writes the limits
+    /// of the container `id`.
     ///
     /// Where cgroups cannot be made and no limit asks for them, the container has none.
     ///
     /// # Errors
     /// `Os` for what cannot be made or written.
-    pub(crate) fn create(&mut self, request: &Request) -> Result<Entrance> {
-        match self.create_v1(request) {
+    pub(crate) fn create(&mut self, request: &Request, id: &str, process: Pid) -> Result<Entrance> {
+        match self.make(request, id, process) {
             Err(error) if request.optional && is_forbidden(&error) => {
                 drop(self.remove());
                 *self = Self::default();
@@ -268,7 +367,19 @@ impl Cgroup {
         }
     }
 
-    fn create_v1(&self, request: &Request) -> Result<Entrance> {
+    fn make(&self, request: &Request, id: &str, process: Pid) -> Result<Entrance> {
+        if let (Some(unit), Place::Unit { properties, .. }) = (&self.unit, &request.place) {
+            let mut all = properties::common(id, request.hierarchies.version());
+            all.extend(properties.iter().cloned());
+            Manager::connect(unit.of_user)?.start(unit, process, &all)?;
+        }
+        match self.v2() {
+            Some(directory) => self.make_v2(directory, request),
+            None => self.make_v1(request),
+        }
+    }
+
+    fn make_v1(&self, request: &Request) -> Result<Entrance> {
         let mut entrance = Entrance::default();
         for directory in &self.v1 {
             make_directories(&directory.path)?;
@@ -284,52 +395,93 @@ impl Cgroup {
                 .push(open_write(&directory.path.join("tasks"))?.into());
         }
         for setting in &request.writes {
-            self.apply(setting)?;
+            let Some(directory) = self.directory(setting.controller) else {
+                let text = format!(
+                    "{}: the cgroup controller {} is not mounted",
+                    setting.pointer, setting.controller
+                );
+                return Err(Error::unsupported(text));
+            };
+            setting.apply(directory)?;
+        }
+        // Without the controller nothing can be allowed or denied.
+        if let Some(directory) = self.directory("devices") {
+            devices::v1_settings(&request.devices).try_for_each(|rule| rule.apply(directory))?;
         }
         Ok(entrance)
     }
 
-    fn apply(&self, setting: &Setting) -> Result<()> {
-        let Some(directory) = self.directory(setting.controller) else {
-            // Without the controller nothing can be allowed or denied, and nothing was asked for but the defaults.
-            if setting.controller == "devices" {
-                return Ok(());
-            }
-            let text = format!(
-                "{}: the cgroup controller {} is not mounted",
-                setting.pointer, setting.controller
-            );
-            return Err(Error::unsupported(text));
-        };
-        write(&directory.join(&setting.file), &setting.value).context(|| &setting.pointer)
+    fn make_v2(&self, directory: &Path, request: &Request) -> Result<Entrance> {
+        if self.unit.is_some()
+            && let Some(hierarchy) = &request.hierarchies.unified
+        {
+            // Those controllers too that systemd does not know.
+            v2::make(&hierarchy.mount, directory)?;
+        }
+        for setting in &request.writes {
+            v2::apply(setting, directory)?;
+        }
+        allow_devices(directory, &request.devices)?;
+        if let Some(owner) = request.owner {
+            v2::delegate(directory, owner)?;
+        }
+        Ok(Entrance::default())
     }
 
-    /// Opens the files by which a process enters these cgroups, or the cgroup `sub` below each.
+    /// Opens the files by which a process enters the cgroups of version 1, or the cgroup `sub` below each.
     ///
     /// # Errors
     /// The errno of opening them.
     pub(crate) fn entrance(&self, sub: &SubCgroup) -> Result<Entrance> {
         let mut entrance = Entrance::default();
         for directory in &self.v1 {
-            let path = sub.below(&directory.path, &directory.controllers)?;
-            let tasks = open_write(&path.join("tasks")).map_err(|error| {
-                if sub.is_none() {
-                    error
-                } else {
-                    error.context("unknown sub-cgroup")
-                }
-            })?;
+            let path = sub.below(&directory.path, &directory.controllers);
+            let tasks = open_write(&path.join("tasks")).map_err(|error| sub.explain(error))?;
             entrance.tasks.push(tasks.into());
         }
         Ok(entrance)
     }
 
-    /// Opens the directory of version 2 for clone3.
+    /// Opens the directory of version 2 for clone3, or the cgroup `sub` below it.
     ///
     /// # Errors
     /// The errno of opening it.
-    pub(crate) fn unified_directory(&self) -> Result<Option<OwnedFd>> {
-        self.unified.as_deref().map(open_directory).transpose()
+    pub(crate) fn unified_directory(&self, sub: &SubCgroup) -> Result<Option<OwnedFd>> {
+        let Some(directory) = &self.unified else {
+            return Ok(None);
+        };
+        let directory = match self.v2() {
+            Some(directory) => sub.below(directory, ""),
+            None => directory.clone(),
+        };
+        open_directory(&directory)
+            .map(Some)
+            .map_err(|error| sub.explain(error))
+    }
+
+    /// Opens the version 2 cgroup that `process` is in: one below the container's, where it has made some.
+    ///
+    /// # Errors
+    /// The errno of finding it.
+    pub(crate) fn directory_of(process: Pid) -> Result<Option<OwnedFd>> {
+        let file = format!("/proc/{process}/cgroup");
+        let text = fs::read_to_string(&file).call(|| format!("read({file:?})"))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        path.map(|path| open_directory(&below(Path::new(MOUNT), &[path])))
+            .transpose()
+    }
+
+    /// Has systemd move `process` into the cgroups, where this process may not.
+    ///
+    /// # Errors
+    /// Those of asking systemd; `Unsupported` where it did not make the cgroups.
+    pub(crate) fn attach_by_systemd(&self, process: Pid) -> Result<()> {
+        let Some(unit) = &self.unit else {
+            return Err(Error::unsupported(
+                "the container's cgroup cannot be entered from the cgroup of this process without privilege",
+            ));
+        };
+        Manager::connect(unit.of_user)?.attach(unit, process)
     }
 
     /// Directories of version 1 with the names under which a container finds them.
@@ -339,136 +491,9 @@ impl Cgroup {
             .map(|directory| (directory.controllers.as_str(), directory.path.as_path()))
     }
 
-    /// All processes in the cgroups and below.
-    ///
-    /// # Errors
-    /// The errno of reading them. A cgroup that is gone has no processes.
-    pub(crate) fn processes(&self) -> Result<Vec<Pid>> {
-        // All hierarchies have the same processes, but for one that someone moved: freezer and devices are the ones
-        // least often touched.
-        let directory = ["freezer", "devices", "pids", "memory"]
-            .into_iter()
-            .find_map(|name| self.directory(name));
-        let Some(directory) = directory.or_else(|| self.directories().next()) else {
-            return Ok(Vec::new());
-        };
-        let mut pids = Vec::new();
-        collect_processes(directory, &mut pids)?;
-        Ok(pids)
-    }
-
-    /// Whether the container is frozen.
-    ///
-    /// # Errors
-    /// The errno of reading the freezer's state.
-    pub(crate) fn is_frozen(&self) -> Result<bool> {
-        let Some(directory) = self.directory("freezer") else {
-            return Ok(false);
-        };
-        let file = directory.join("freezer.state");
-        match fs::read(&file) {
-            Ok(state) => Ok(!state.starts_with(b"THAWED")),
-            Err(error) if is_gone(&error) => Ok(false),
-            Err(error) => Err(error).call(|| format!("read({file:?})")),
-        }
-    }
-
-    /// Stops all processes, or lets them go on.
-    ///
-    /// # Errors
-    /// `Unsupported` without a freezer; the errno of writing its state.
-    pub(crate) fn set_frozen(&self, frozen: bool) -> Result<()> {
-        let Some(directory) = self.directory("freezer") else {
-            return Err(Error::unsupported(
-                "the cgroup controller freezer is not mounted",
-            ));
-        };
-        let file = directory.join("freezer.state");
-        let state = if frozen { "FROZEN" } else { "THAWED" };
-        let deadline = Instant::now() + EMPTYING;
-        loop {
-            write(&file, state)?;
-            // A process in the middle of a fork leaves the state at FREEZING until it is frozen again.
-            let now = fs::read_to_string(&file).call(|| format!("read({file:?})"))?;
-            if now.trim_end() == state {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                if frozen {
-                    write(&file, "THAWED")?;
-                }
-                return Err(Error::os(
-                    format!("write({file:?}, {state:?})"),
-                    Errno::ETIMEDOUT,
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Sends `signal` to every process.
-    ///
-    /// # Errors
-    /// The errno of reading the cgroup.
-    pub(crate) fn signal_all(&self, signal: i32) -> Result<()> {
-        for pid in self.processes()? {
-            // One that ended meanwhile is what was wanted, or no matter. By descriptor: its pid may be another's by now,
-            // which the second look at the cgroup tells.
-            if let Ok(process) = pidfd::open(pid) {
-                let _ = pidfd::send_signal(process.as_fd(), signal);
-            }
-        }
-        Ok(())
-    }
-
-    /// Kills every process, also those forked meanwhile, and waits until none is left.
-    ///
-    /// # Errors
-    /// `ETIMEDOUT` where some would not end.
-    pub(crate) fn kill_all(&self) -> Result<()> {
-        let deadline = Instant::now() + EMPTYING;
-        let mut pause = Duration::from_micros(200);
-        loop {
-            let left = self.processes()?.len();
-            if left == 0 {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Error::os(
-                    format!("{left} process(es) of the cgroup do not end"),
-                    Errno::ETIMEDOUT,
-                ));
-            }
-            self.kill_once()?;
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        }
-    }
-
-    fn kill_once(&self) -> Result<()> {
-        let killed = match &self.unified {
-            Some(path) => write(&path.join("cgroup.kill"), "1").is_ok(),
-            None => false,
-        };
-        if self.directory("freezer").is_none() {
-            return if killed {
-                Ok(())
-            } else {
-                self.signal_all(libc::SIGKILL)
-            };
-        }
-        // Frozen processes neither fork nor die: thawed, they find the signal first.
-        let frozen = self.is_frozen()? || (!killed && self.set_frozen(true).is_ok());
-        let signalled = self.signal_all(libc::SIGKILL);
-        if frozen {
-            match self.set_frozen(false) {
-                Err(error) if error.errno().is_some_and(|errno| errno != Errno::ENOENT) => {
-                    return Err(error);
-                }
-                _ => {}
-            }
-        }
-        signalled
+    /// The directory that a container without a cgroup namespace is shown, on version 2.
+    pub(crate) fn unified_view(&self) -> Option<&Path> {
+        self.v2()
     }
 
     /// Removes the directories, and those the container made below them.
@@ -478,7 +503,10 @@ impl Cgroup {
     /// # Errors
     /// The first one, where there were any; `EBUSY` where processes are left.
     pub(crate) fn remove(&self) -> Result<()> {
-        let mut first = Ok(());
+        let mut first = match &self.unit {
+            Some(unit) => Manager::connect(unit.of_user).and_then(|mut manager| manager.stop(unit)),
+            None => Ok(()),
+        };
         for directory in self.directories() {
             let removed = remove_tree(directory);
             if first.is_ok() {
@@ -490,17 +518,38 @@ impl Cgroup {
 
     /// How often the kernel killed for lack of memory in this cgroup.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let Some(directory) = self.directory("memory") else {
-            return 0;
+        let (directory, file) = match self.v2() {
+            Some(directory) => (Some(directory), "memory.events"),
+            None => (self.directory("memory"), "memory.oom_control"),
         };
-        let Ok(text) = fs::read_to_string(directory.join("memory.oom_control")) else {
-            return 0;
-        };
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count
-            .and_then(|count| count.trim().parse().ok())
+        directory
+            .and_then(|directory| v2::number(directory, file, "oom_kill"))
             .unwrap_or_default()
     }
+}
+
+/// The cgroup above `own`.
+fn parent(own: &str) -> &str {
+    own.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Puts the rules into force for a cgroup of version 2.
+fn allow_devices(directory: &Path, rules: &[devices::Rule]) -> Result<()> {
+    let attach = || {
+        let cgroup = directory::open_for_bpf(directory)?;
+        let program = bpf::load_devices(&devices::program(rules)).call(|| "bpf(BPF_PROG_LOAD)")?;
+        bpf::attach_devices(cgroup.as_fd(), program.as_fd()).call(|| "bpf(BPF_PROG_ATTACH)")
+    };
+    match attach() {
+        // Who has no right to programs has none to make devices either, and opens those that the host lets it.
+        Err(error) if error.errno() == Some(Errno::EPERM) && !is_privileged() => Ok(()),
+        other => other.context(|| format!("{}/devices", setting::POINTER)),
+    }
+}
+
+/// Whether this process is root of the host, not only of a user namespace.
+fn is_privileged() -> bool {
+    nix::unistd::geteuid().is_root() && !crate::host::in_user_namespace()
 }
 
 #[cfg(test)]
@@ -509,8 +558,10 @@ mod tests {
 
     #[test]
     fn hierarchies() {
-        let text = "4:memory:/own/a\n3:cpu,cpuacct:/\n2:name=systemd:/x:y\n0::/u\n";
-        let found = Hierarchies::parse(text, |mount| mount == "/sys/fs/cgroup/unified");
+        let text = "5:freezer:/\n4:memory:/own/a\n3:cpu,cpuacct:/\n2:name=systemd:/x:y\n0::/u\n";
+        let found = Hierarchies::parse(text, |file| {
+            file != "/sys/fs/cgroup/cgroup.procs" && !file.contains("freezer")
+        });
         let mounts: Vec<_> = found
             .v1
             .iter()
@@ -526,5 +577,13 @@ mod tests {
             found.unified.unwrap().mount,
             Path::new("/sys/fs/cgroup/unified")
         );
+    }
+
+    #[test]
+    fn version_2_alone() {
+        let found = Hierarchies::parse("0::/a/b\n", |file| !file.ends_with("tasks"));
+        assert_eq!(found.version(), Version::V2);
+        assert_eq!(found.unified.unwrap().mount, Path::new("/sys/fs/cgroup"));
+        assert_eq!((parent("/a/b"), parent("/a"), parent("/")), ("/a", "", ""));
     }
 }

@@ -18,10 +18,32 @@ pub struct Host {
     pub gid: Gid,
     /// Whether this process may mount in the mount namespace it is in (`CAP_SYS_ADMIN`).
     pub can_mount: bool,
-    /// The cgroup hierarchies.
+    /// Whether it is in a user namespace other than the host's first.
+    pub in_user_namespace: bool,
     /// Whether a container without limits may do without cgroups where they cannot be made.
     pub cgroups_are_optional: bool,
+    /// Who makes cgroups.
+    pub cgroup_driver: Driver,
+    /// The cgroup hierarchies.
     pub(crate) cgroups: cgroup::Hierarchies,
+}
+
+/// Who makes the cgroups of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// This process, in the cgroup file systems.
+    Cgroupfs,
+    /// systemd, which is asked for a unit.
+    Systemd,
+}
+
+/// Whether ids of this process are mapped, see user_namespaces(7).
+pub(crate) fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut fields = map.split_whitespace();
+    let all =
+        [fields.next(), fields.next(), fields.next()] == [Some("0"), Some("0"), Some("4294967295")];
+    !map.is_empty() && !all
 }
 
 fn can_mount() -> Result<bool> {
@@ -39,7 +61,9 @@ impl Host {
             uid: geteuid(),
             gid: getegid(),
             can_mount: can_mount()?,
+            in_user_namespace: in_user_namespace(),
             cgroups_are_optional: true,
+            cgroup_driver: Driver::Cgroupfs,
             cgroups: cgroup::Hierarchies::probe()?,
         })
     }

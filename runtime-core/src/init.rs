@@ -143,6 +143,8 @@ pub(crate) struct Prepared {
     pub(crate) joined: Vec<OwnedFd>,
     /// Names and host paths of the version 1 cgroups, for a mount of type `cgroup`.
     pub(crate) cgroup_views: Vec<(CString, CString)>,
+    /// Host path of the cgroup where version 2 is all there is, likewise.
+    pub(crate) unified_view: Option<CString>,
     pub(crate) terminal: TerminalTo,
     /// Name of the session keyring.
     pub(crate) keyring: Option<CString>,

@@ -2,6 +2,7 @@
 //!
 //! | module | calls |
 //! |---|---|
+//! | [`bpf`] | bpf |
 //! | [`clone`] | clone3 |
 //! | [`exec`] | execve and execveat without allocation |
 //! | [`fd`] | close_range, openat2, descriptors that survive an exec |
@@ -15,6 +16,7 @@
 //! errno: who calls it knows which element it was for. All of them may be called in a child after clone: none
 //! allocates, locks or logs.
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod fd;

@@ -60,6 +60,6 @@ pub use container::create::{CreateOptions, Created, Start, Terminal};
 pub use container::exec::{ExecOptions, Executed};
 pub use container::{Child, Container};
 pub use error::{Error, ErrorKind, Result, describe};
-pub use host::Host;
+pub use host::{Driver, Host};
 pub use plan::Plan;
 pub use state::{Root, State, Status, check_id};

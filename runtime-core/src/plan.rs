@@ -74,6 +74,7 @@ impl Plan {
         let process = process::Process::compile(process, "/process", &mut warnings)?;
         let mounts = mounts::compile(spec.mounts.as_deref().unwrap_or_default(), &mut warnings)?;
         let dev_setup = mounts::DevSetup::of(&mounts);
+        let owner = cgroup_owner(&namespaces, &mounts);
         let plan = Self {
             root: Root {
                 readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
@@ -89,7 +90,7 @@ impl Plan {
             personality: personality(linux)?,
             process,
             seccomp: linux.seccomp.as_ref().map(seccomp_program).transpose()?,
-            cgroup: cgroup::Request::compile(linux, host)?,
+            cgroup: cgroup::Request::compile(spec, linux, host, owner)?,
             hooks: hooks::Hooks::compile(spec.hooks.as_ref())?,
             can_mount: host.can_mount,
             mounts,
@@ -148,6 +149,20 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Whose a container's cgroup is: its own root's, where it can see and write nothing but this cgroup.
+fn cgroup_owner(
+    namespaces: &namespaces::Namespaces,
+    mounts: &[mounts::Mount],
+) -> Option<(u32, u32)> {
+    let is_private = namespaces.new.contains(CloneFlags::CLONE_NEWUSER)
+        && namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP);
+    let is_writable = |mount: &mounts::Mount| {
+        matches!(mount.kind, mounts::Kind::Cgroup)
+            && mount.change.set.0 & crate::kernel::mount::Attributes::RDONLY.0 == 0
+    };
+    (is_private && mounts.iter().any(is_writable)).then(|| namespaces.root_ids())
 }
 
 /// Any 1.x of the specification is read: later ones only add to it.

@@ -394,7 +394,7 @@ pub struct Resources {
     /// Network class and priorities.
     pub network: Option<Network>,
     /// RDMA limits by device.
-    pub rdma: Option<BTreeMap<String, serde_json::Value>>,
+    pub rdma: Option<BTreeMap<String, Rdma>>,
     /// Files of the unified hierarchy.
     pub unified: Option<BTreeMap<String, String>>,
 }
@@ -527,6 +527,16 @@ pub struct HugepageLimit {
     pub page_size: String,
     /// Bytes.
     pub limit: u64,
+}
+
+/// An element of `linux.resources.rdma`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rdma {
+    /// Most handles of the device.
+    pub hca_handles: Option<u32>,
+    /// Most objects of the device.
+    pub hca_objects: Option<u32>,
 }
 
 /// `linux.resources.network`.

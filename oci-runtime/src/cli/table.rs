@@ -105,7 +105,8 @@ pub(crate) const GLOBAL: &[Flag] = &[
         "systemd-cgroup",
         None,
         Nothing,
-        "enable systemd cgroup support, which is an error as yet",
+        "enable systemd cgroup support, expects cgroupsPath to be of form \"slice:prefix:name\" for e.g. \
+         \"system.slice:runc:434234\"",
     ),
     flag(
         "rootless",

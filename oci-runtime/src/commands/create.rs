@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use runtime_core::kernel::fd::inherited;
-use runtime_core::{Bundle, Container, CreateOptions, Created, Host, Plan, Start, Terminal};
+use runtime_core::{
+    Bundle, Container, CreateOptions, Created, Driver, Host, Plan, Start, Terminal,
+};
 
 use super::{Failure, Invocation, Outcome, print};
 use crate::foreground::{Signals, follow};
@@ -140,6 +142,9 @@ fn make(
     let mut host = Host::probe()?;
     // Only `--rootless=false` insists: no other value makes a limit that was asked for optional.
     host.cgroups_are_optional = invocation.global.value("rootless") != Some("false");
+    if invocation.global.on("systemd-cgroup") {
+        host.cgroup_driver = Driver::Systemd;
+    }
     let plan = Plan::compile(bundle.spec(), &host)?;
     for warning in plan.warnings() {
         invocation.log.warning(warning);

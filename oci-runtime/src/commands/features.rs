@@ -90,10 +90,10 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             capabilities: CAPABILITIES.to_vec(),
             cgroup: Cgroup {
                 v1: true,
-                v2: false,
-                systemd: false,
-                systemd_user: false,
-                rdma: false,
+                v2: true,
+                systemd: true,
+                systemd_user: true,
+                rdma: true,
             },
             seccomp: Seccomp {
                 enabled: true,

@@ -10,8 +10,13 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkdir};
 
-use super::{EMPTYING, MOUNT, v1};
+use super::{EMPTYING, MOUNT, v1, v2};
 use crate::error::{Call, Error, ErrorKind, Result};
+
+/// Opens a cgroup for programs to be attached to it, which `O_PATH` is not enough for.
+pub(super) fn open_for_bpf(path: &Path) -> Result<File> {
+    File::open(path).call(|| format!("open({path:?}, O_DIRECTORY)"))
+}
 
 /// Joins absolute paths as if each were relative.
 pub(super) fn below(base: &Path, parts: &[&str]) -> PathBuf {
@@ -75,7 +80,7 @@ pub(super) fn refuse_used(path: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::AlreadyExists, text));
     }
     let state = fs::read(path.join("freezer.state")).unwrap_or_default();
-    if state.starts_with(b"FROZEN") || state.starts_with(b"FREEZING") {
+    if state.starts_with(b"FROZEN") || state.starts_with(b"FREEZING") || v2::is_frozen(path) {
         let text = format!("container's cgroup unexpectedly frozen: {path:?}");
         return Err(Error::new(ErrorKind::AlreadyExists, text));
     }

@@ -40,11 +40,17 @@ impl SubCgroup {
         Ok(sub)
     }
 
-    pub(super) fn is_none(&self) -> bool {
-        self.paths.is_empty()
+    /// Says of an error of entering that it may be for this cgroup.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        if self.paths.is_empty() {
+            error
+        } else {
+            error.context("unknown sub-cgroup")
+        }
     }
 
-    pub(super) fn below(&self, directory: &Path, controllers: &str) -> Result<PathBuf> {
+    /// The cgroup below `directory`, which is that of `controllers`.
+    pub(super) fn below(&self, directory: &Path, controllers: &str) -> PathBuf {
         let names: Vec<&str> = controllers
             .split(',')
             .map(|name| name.strip_prefix("name=").unwrap_or(name))
@@ -54,10 +60,10 @@ impl SubCgroup {
             .iter()
             .find(|(name, _)| name.as_deref().is_some_and(|name| names.contains(&name)));
         let any = || self.paths.iter().find(|(name, _)| name.is_none());
-        Ok(named.or_else(any).map_or_else(
+        named.or_else(any).map_or_else(
             || directory.to_owned(),
             |(_, path)| below(directory, &[path]),
-        ))
+        )
     }
 
     /// Refuses controllers that the container has no cgroup of.
@@ -96,7 +102,7 @@ mod tests {
             let values: Vec<String> = values.into_iter().map(str::to_owned).collect();
             let sub = SubCgroup::parse(&values).unwrap();
             assert_eq!(
-                sub.below(memory, controllers).unwrap(),
+                sub.below(memory, controllers),
                 Path::new(expected),
                 "{values:?}"
             );

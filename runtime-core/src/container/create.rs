@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::failure::{self, START};
 use super::prepare::prepare;
-use super::{Child, Container};
+use super::{Child, Container, ids};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Error, ErrorKind, Result};
@@ -22,7 +22,7 @@ use crate::init::{self, Fifo, Prepared, Wait};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::pidfd;
 use crate::plan::Plan;
-use crate::spec::{IdMapping, Spec};
+use crate::spec::Spec;
 use crate::state::{Directory, HookPoints, Identity, Record, Root, Status};
 use crate::sync::{Channel, Message};
 
@@ -109,7 +109,7 @@ impl Container {
             is_single_threaded(),
             "only a single-threaded process may clone a container"
         );
-        let mut cgroup = Cgroup::locate(&plan.cgroup, id);
+        let mut cgroup = Cgroup::locate(&plan.cgroup, id)?;
         let directory = Directory::make(root, id)?;
         plan.process.env.add(options.env.iter().cloned());
         let record = Record {
@@ -258,7 +258,7 @@ impl Attempt {
     fn lead(&mut self, plan: &Plan, channel: &Channel, cgroup: &mut Cgroup) -> Result<()> {
         let first = self.init_pid();
         if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
-            map_ids(first, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
+            ids::map(first, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
             let _ = channel.send(Message::Mapped);
         }
         if plan.namespaces.needs_second_process() {
@@ -270,7 +270,8 @@ impl Attempt {
             write_proc(pid, "oom_score_adj", &score.to_string())
                 .context(|| "process.oomScoreAdj")?;
         }
-        let entrance = cgroup.create(&plan.cgroup)?;
+        let id = &self.container.record.id;
+        let entrance = cgroup.create(&plan.cgroup, id, pid)?;
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
         // A child that has failed by now says so in its last message.
         let _ = channel.send_with(Message::Cgroups, &tasks);
@@ -407,31 +408,6 @@ impl Attempt {
             None => Err(Error::os("clone3()", Errno::ECHILD)),
         }
     }
-}
-
-/// Writes the id maps of the user namespace of `pid`.
-fn map_ids(pid: Pid, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    let text = |map: &[IdMapping]| -> String {
-        map.iter()
-            .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
-            .collect()
-    };
-    if !nix::unistd::geteuid().is_root() {
-        // Without privilege a group map is only taken from who can no longer drop groups.
-        write_proc(pid, "setgroups", "deny").context(|| "linux.gidMappings")?;
-    }
-    let hint = |error: Error| match error.errno() {
-        Some(Errno::EPERM) if !nix::unistd::geteuid().is_root() => {
-            error.also("without privilege only the caller's own id can be mapped")
-        }
-        _ => error,
-    };
-    write_proc(pid, "uid_map", &text(uids))
-        .context(|| "linux.uidMappings")
-        .map_err(hint)?;
-    write_proc(pid, "gid_map", &text(gids))
-        .context(|| "linux.gidMappings")
-        .map_err(hint)
 }
 
 /// Writes a file of a child's directory in procfs, in one call.

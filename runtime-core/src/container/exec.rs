@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 
 use super::create::{Terminal, write_proc};
 use super::{Child, Container, failure};
-use crate::cgroup::SubCgroup;
+use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::init::{self, At, Step, TerminalTo, cgroups, identity};
@@ -55,6 +55,15 @@ pub struct Executed {
     pub master: Option<OwnedFd>,
     /// What is odd about the request without being an error.
     pub warnings: Vec<String>,
+}
+
+/// How a process gets into the cgroup of version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entrance {
+    /// By itself, at its start.
+    Own,
+    /// systemd moves it.
+    BySystemd,
 }
 
 /// What the children need to get into the container.
@@ -108,13 +117,9 @@ impl Container {
                 .and_then(|process| process.oom_score_adj)
         });
         let entry = self.entry(spec, process, options, &sub)?;
-        let unified = self.record.cgroup.unified_directory()?;
         let (channel, childs) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
-        let cgroup = unified.as_ref().map(AsFd::as_fd);
-        let first = match fork_into(CloneFlags::empty(), cgroup, Parent::Caller)
-            .call(|| "clone3()")
-            .context(|| failure::START)?
-        {
+        let (side, entrance) = self.fork_into_cgroup(&sub)?;
+        let first = match side {
             Side::Parent(pid, pidfd) => Child { pid, pidfd },
             Side::Child => {
                 let _ = nix::unistd::close(channel.as_fd().as_raw_fd());
@@ -128,6 +133,11 @@ impl Container {
             entry,
             master: None,
         };
+        if entrance == Entrance::BySystemd
+            && let Err(error) = self.record.cgroup.attach_by_systemd(starting.child.pid)
+        {
+            return Err(starting.end(error));
+        }
         match starting.lead(&channel, score, options) {
             Ok(()) => Ok(Executed {
                 child: starting.child,
@@ -136,6 +146,27 @@ impl Container {
             }),
             Err(error) => Err(starting.end(error)),
         }
+    }
+
+    /// Forks into the container's cgroup of version 2, if there is one.
+    fn fork_into_cgroup(&self, sub: &SubCgroup) -> Result<(Side, Entrance)> {
+        let fork = |cgroup: Option<&OwnedFd>| {
+            let cgroup = cgroup.map(AsFd::as_fd);
+            fork_into(CloneFlags::empty(), cgroup, Parent::Caller)
+        };
+        let cgroup = self.record.cgroup.unified_directory(sub)?;
+        let (forked, entrance) = match fork(cgroup.as_ref()) {
+            // It has made cgroups below its own, which then takes no processes: where its first process is now.
+            Err(Errno::EBUSY) if let Some(init) = self.record.init => {
+                let cgroup = Cgroup::directory_of(Pid::from_raw(init.pid))?;
+                (fork(cgroup.as_ref()), Entrance::Own)
+            }
+            // Without privilege a process may not leave its own part of the hierarchy by itself.
+            Err(Errno::EACCES) => (fork(None), Entrance::BySystemd),
+            forked => (forked, Entrance::Own),
+        };
+        let side = forked.call(|| "clone3()").context(|| failure::START)?;
+        Ok((side, entrance))
     }
 
     fn entry(

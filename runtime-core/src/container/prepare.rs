@@ -60,6 +60,9 @@ pub(super) fn prepare(
             .collect::<Result<_>>()?,
         joined: joined(plan)?,
         cgroup_views: views.collect(),
+        unified_view: cgroup
+            .unified_view()
+            .map(|path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default()),
         terminal: match &options.terminal {
             Terminal::Caller => TerminalTo::Caller,
             Terminal::Socket(path) => {

@@ -1,5 +1,6 @@
 //! Entering cgroups, and the container's view of them.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -41,8 +42,59 @@ pub(crate) fn join(tasks: &[OwnedFd]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts a tmpfs with one directory for each hierarchy of version 1.
+/// Mounts what the container sees of cgroups: on version 2 its own, on version 1 a tmpfs with one directory for each
+/// hierarchy.
 pub(super) fn mount_view(
+    at: &OwnedFd,
+    mount: &Mount,
+    index: usize,
+    init: (&Plan, &Prepared),
+) -> Result<OwnedFd> {
+    match &init.1.unified_view {
+        Some(path) => mount_unified(at, mount, index, (init.0, path)),
+        None => mount_hierarchies(at, mount, index, init),
+    }
+}
+
+/// Mounts the one hierarchy of version 2. Its root is that of the container's cgroup namespace; without one, or where
+/// the kernel does not let this user namespace mount it, only the container's own cgroup is shown.
+fn mount_unified(
+    at: &OwnedFd,
+    mount: &Mount,
+    index: usize,
+    (plan, path): (&Plan, &CStr),
+) -> Result<OwnedFd> {
+    let step = Step::Mount;
+    let new = || -> nix::Result<OwnedFd> {
+        let context = mount::fs_open(c"cgroup2")?;
+        mount::fs_set(context.as_fd(), c"source", Some(c"cgroup"))?;
+        mount::fs_mount(context.as_fd(), Attributes::default())
+    };
+    let view = if plan.namespaces.has(crate::spec::NamespaceKind::Cgroup) {
+        new()
+    } else {
+        Err(Errno::EPERM)
+    };
+    let view = match view {
+        Err(Errno::EPERM | Errno::EBUSY | Errno::EACCES) => mount::clone_of_path(path, Scope::One)
+            .at(step, index, format_args!("open_tree({path:?})"))?,
+        view => view.at(step, index, "fsmount(\"cgroup2\")")?,
+    };
+    let change = Change {
+        set: mount.change.set,
+        clear: Attributes::default(),
+    };
+    mount::set_attributes(view.as_fd(), Scope::One, change).at(
+        step,
+        index,
+        "mount_setattr(\"cgroup2\")",
+    )?;
+    mount::attach(view.as_fd(), at.as_fd()).at(step, index, "move_mount(\"cgroup2\")")?;
+    Ok(view)
+}
+
+/// Mounts a tmpfs with one directory for each hierarchy of version 1.
+fn mount_hierarchies(
     at: &OwnedFd,
     mount: &Mount,
     index: usize,
