@@ -11,6 +11,7 @@ use crate::logging::Log;
 mod create;
 mod exec;
 mod features;
+mod init;
 mod list;
 mod ps;
 mod spec;

@@ -154,6 +154,8 @@ pub(crate) struct Prepared {
     pub(crate) wait: Wait,
     /// The state for hooks inside the container.
     pub(crate) hook_state: crate::hooks::HookState,
+    /// A program that is executed in the place of the container's, and executes that.
+    pub(crate) init: Option<OwnedFd>,
 }
 
 /// What a bind mount shows.
@@ -268,6 +270,10 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     }
     identity::take(plan, terminal)?;
     exec::find_program(&plan.process)?;
+    if prepared.init.is_some() {
+        // From here on the container is known to others, and what they send shall reach the init.
+        identity::block_signals().at(Step::Wait, 0, "sigprocmask()")?;
+    }
     channel
         .send(Message::Ready)
         .at(Step::Wait, 0, "write(parent)")?;
@@ -282,7 +288,8 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
         Step::StartContainerHook,
     )?;
     identity::confine_last(plan.seccomp.as_ref(), &plan.process)?;
-    exec::replace(&plan.process, prepared.first_closed)
+    let init = prepared.init.as_ref().map(AsFd::as_fd);
+    exec::replace(&plan.process, init, prepared.first_closed)
 }
 
 /// Closes everything but what the last steps need, and what is passed to the program.
@@ -292,13 +299,16 @@ fn close_hosts_files(
     terminal: Option<&OwnedFd>,
 ) -> Result<()> {
     let channel = channel.as_fd().as_raw_fd();
-    let mut kept = [channel; 4];
+    let mut kept = [channel; 5];
     if let Some(terminal) = terminal {
         kept[1] = terminal.as_raw_fd();
     }
     if let Wait::Fifo(wait) = &prepared.wait {
         kept[2] = wait.fifo.as_raw_fd();
         kept[3] = wait.proc.as_ref().map_or(channel, AsRawFd::as_raw_fd);
+    }
+    if let Some(init) = &prepared.init {
+        kept[4] = init.as_raw_fd();
     }
     close_all_but(prepared.first_closed, kept).at(Step::Pivot, 0, "close_range()")
 }

@@ -56,7 +56,7 @@ mod state;
 mod sync;
 
 pub use bundle::Bundle;
-pub use container::create::{CreateOptions, Created, Start, Terminal};
+pub use container::create::{CreateOptions, Created, InitProgram, Start, Terminal};
 pub use container::exec::{ExecOptions, Executed};
 pub use container::{Child, Container};
 pub use error::{Error, ErrorKind, Result, describe};

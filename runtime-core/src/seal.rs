@@ -5,9 +5,9 @@
 //! read-only clone of the file's mount, or a sealed copy in memory where mounts cannot be cloned.
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -101,17 +101,22 @@ fn detached_clone() -> Result<OwnedFd> {
 
 fn copy() -> Result<OwnedFd> {
     let mut program = File::open(SELF).call(|| format!("open({SELF:?})"))?;
+    sealed_memory(c"ocirun", &mut program)
+}
+
+/// A descriptor of memory with the bytes of `program`, which can be executed and never written again.
+///
+/// # Errors
+/// The errno of making or filling it, `EACCES` where the host forbids programs in memory.
+pub(crate) fn sealed_memory(name: &CStr, program: &mut impl Read) -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let copy = match memfd_create(
-        c"ocirun",
-        flags | MFdFlags::from_bits_retain(libc::MFD_EXEC),
-    ) {
+    let copy = match memfd_create(name, flags | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
         // Below 6.3 there is no such flag, and all are executable.
-        Err(Errno::EINVAL) => memfd_create(c"ocirun", flags),
+        Err(Errno::EINVAL) => memfd_create(name, flags),
         other => other,
     };
-    let mut copy = File::from(copy.call(|| "memfd_create()")?);
-    std::io::copy(&mut program, &mut copy).call(|| "copy_file_range()")?;
+    let mut copy = File::from(copy.call(|| "memfd_create(MFD_EXEC)")?);
+    std::io::copy(program, &mut copy).call(|| "write(memfd)")?;
     copy.seek(SeekFrom::Start(0)).call(|| "lseek()")?;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS)).call(|| "fcntl(F_ADD_SEALS)")?;
     // Executed through a descriptor that cannot write, for what is open for writing cannot be executed.

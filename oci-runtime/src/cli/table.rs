@@ -161,6 +161,12 @@ const NO_NEW_KEYRING: Flag = flag(
     Nothing,
     "do not create a new session keyring for the container",
 );
+const INIT: Flag = flag(
+    "init",
+    None,
+    Nothing,
+    "put ocirun-init in front of the program, which reaps and forwards signals",
+);
 const PRESERVE_FDS: Flag = flag(
     "preserve-fds",
     None,
@@ -200,6 +206,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             NO_PIVOT,
             NO_NEW_KEYRING,
             PRESERVE_FDS,
+            INIT,
         ],
         ..simple(
             "create",
@@ -378,6 +385,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             NO_PIVOT,
             NO_NEW_KEYRING,
             PRESERVE_FDS,
+            INIT,
         ],
         ..simple(
             "run",

@@ -159,6 +159,7 @@ fn make(
         keyring: !flags.on("no-new-keyring"),
         preserved_fds: listen_fds + preserved_fds(flags.value("preserve-fds"), listen_fds)?,
         env,
+        init: super::init::program(flags, bundle.spec())?,
     };
     Ok(Container::create(
         &invocation.root()?,

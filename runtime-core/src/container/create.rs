@@ -1,5 +1,6 @@
 //! `create` and the first half of `run`: from a bundle and a plan to a process that is ready to be the program.
 
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -44,7 +45,23 @@ pub struct CreateOptions {
     /// How many descriptors from 3 up are passed to the program.
     pub preserved_fds: i32,
     /// Variables added to the program's environment.
-    pub env: Vec<std::ffi::CString>,
+    pub env: Vec<CString>,
+    /// What runs as the container's first process, and runs the program in its turn.
+    pub init: Option<InitProgram>,
+}
+
+/// A program of the caller's own that a container gets as its first process, whatever its image has.
+///
+/// It is executed from memory that nobody can write, with all signals blocked from the time that the container is
+/// ready: one that is sent before its first instruction waits for it.
+#[derive(Debug)]
+pub struct InitProgram {
+    /// A static ELF program.
+    pub bytes: &'static [u8],
+    /// Its name and flags; the words of the container's program follow.
+    pub args: Vec<CString>,
+    /// Variables added to its environment, which are those of the container's program.
+    pub env: Vec<CString>,
 }
 
 impl Default for CreateOptions {
@@ -58,6 +75,7 @@ impl Default for CreateOptions {
             keyring: true,
             preserved_fds: 0,
             env: Vec::new(),
+            init: None,
         }
     }
 }
@@ -112,6 +130,9 @@ impl Container {
         let mut cgroup = Cgroup::locate(&plan.cgroup, id)?;
         let directory = Directory::make(root, id)?;
         plan.process.env.add(options.env.iter().cloned());
+        if let Some(init) = &options.init {
+            plan.process.run_by(&init.args, &init.env);
+        }
         let record = Record {
             oci_version: bundle.spec().oci_version.clone(),
             id: id.to_owned(),

@@ -339,8 +339,6 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
     let kept = [
         channels,
         terminal.as_ref().map_or(channels, AsRawFd::as_raw_fd),
-        channels,
-        channels,
     ];
     close_all_but(entry.first_closed, kept).at(Step::Stdio, 0, "close_range()")?;
     init::exec::fill_home(&mut entry.process);
@@ -350,7 +348,7 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
         .send(Message::Ready)
         .at(Step::Wait, 0, "write(parent)")?;
     identity::confine_last(entry.seccomp.as_ref(), &entry.process)?;
-    init::exec::replace(&entry.process, entry.first_closed)
+    init::exec::replace(&entry.process, None, entry.first_closed)
 }
 
 fn terminal(entry: &Entry, channel: &Channel) -> init::Result<Option<OwnedFd>> {

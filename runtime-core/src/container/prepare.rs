@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::create::{CreateOptions, Terminal};
+use super::create::{CreateOptions, InitProgram, Terminal};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Result};
@@ -19,6 +19,7 @@ use crate::kernel::mount::{self, Propagation, Scope};
 use crate::plan::Plan;
 use crate::plan::devices::Device;
 use crate::plan::mounts::{Kind, Mount};
+use crate::seal;
 
 /// First descriptor that programs do not inherit by themselves.
 const FIRST: i32 = 3;
@@ -80,7 +81,12 @@ pub(super) fn prepare(
         first_closed: FIRST + options.preserved_fds,
         wait: Wait::Leave,
         hook_state,
+        init: options.init.as_ref().map(sealed).transpose()?,
     })
+}
+
+fn sealed(init: &InitProgram) -> Result<OwnedFd> {
+    seal::sealed_memory(c"ocirun-init", &mut &*init.bytes).context(|| "init program")
 }
 
 /// A detached clone of the root. The root mount itself is shared only once it is the root, for pivot_root wants it

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
@@ -11,8 +11,9 @@ use nix::sys::stat::{Mode, SFlag, stat};
 use nix::unistd::{AccessFlags, faccessat, write};
 
 use super::{At, Fifo, Result, Step, identity};
-use crate::kernel::exec::execve;
+use crate::kernel::exec::{execve, execveat};
 use crate::kernel::fd::{CloseHow, close_from};
+use crate::kernel::process::default_sigpipe;
 use crate::plan::process::{Process, Program};
 
 /// Most bytes of the container's `/etc/passwd` that are read.
@@ -72,10 +73,18 @@ pub(crate) fn wait_for_start(wait: &Fifo) -> Result<()> {
         .map(drop)
 }
 
-/// Becomes the program. Every descriptor from `first_closed` up ends with this process image.
-pub(crate) fn replace(process: &Process, first_closed: i32) -> Result<Infallible> {
+/// Becomes the program, or `init`, which begins with all signals blocked. Every descriptor from `first_closed` up ends
+/// with this process image.
+pub(crate) fn replace(
+    process: &Process,
+    init: Option<BorrowedFd<'_>>,
+    first_closed: i32,
+) -> Result<Infallible> {
     let step = Step::Exec;
-    identity::restore_signals().at(step, 0, "sigprocmask()")?;
+    match init {
+        Some(_) => default_sigpipe().at(step, 0, "sigaction(SIGPIPE)")?,
+        None => identity::restore_signals().at(step, 0, "sigprocmask()")?,
+    }
     match close_from(first_closed, CloseHow::OnExec) {
         // Below 5.11: every descriptor made here closes on exec, and those passed in are the caller's to mark.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOSYS) => {}
@@ -83,6 +92,9 @@ pub(crate) fn replace(process: &Process, first_closed: i32) -> Result<Infallible
     }
     let path =
         usable(&process.program).at(step, 0, format_args!("stat({})", process.program.name))?;
+    if let Some(init) = init {
+        return execveat(init, &process.args, &process.env.strings).at(step, 0, "execveat(init)");
+    }
     let errno = execve(path, &process.args, &process.env.strings);
     Err(errno).at(step, 0, format_args!("execve({path:?})"))
 }

@@ -201,6 +201,11 @@ fn drop_capabilities(sets: Sets) -> Result<()> {
     Ok(())
 }
 
+/// Keeps signals pending until the program that is executed next wants them.
+pub(super) fn block_signals() -> nix::Result<()> {
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+}
+
 /// Undoes what the parent's signal handling left to its child.
 pub(crate) fn restore_signals() -> nix::Result<()> {
     process::default_sigpipe()?;

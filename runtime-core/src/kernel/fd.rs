@@ -114,7 +114,7 @@ pub fn inherited(fd: RawFd) -> Option<BorrowedFd<'static>> {
 ///
 /// # Errors
 /// The errno of close_range(2); `ENOSYS`, below Linux 5.9, is none.
-pub fn close_all_but(first: RawFd, mut kept: [RawFd; 4]) -> nix::Result<()> {
+pub fn close_all_but<const N: usize>(first: RawFd, mut kept: [RawFd; N]) -> nix::Result<()> {
     kept.sort_unstable();
     let ends = kept.map(|fd| fd - 1).into_iter().chain([RawFd::MAX]);
     let begins = [first].into_iter().chain(kept.map(|fd| fd + 1));

@@ -124,6 +124,15 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Lets another program run this one: its words and variables come to those of this.
+    pub(crate) fn run_by(&mut self, args: &[CString], env: &[CString]) {
+        let own = self.args.strings().iter();
+        self.args = CStrings::new(args.iter().chain(own).cloned().collect());
+        self.env.add(env.iter().cloned());
+    }
+}
+
 /// Elements that would change the process and that this version does not act on.
 fn refuse_unsupported(written: &spec::Process, pointer: &str) -> Result<()> {
     let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());

@@ -24,25 +24,92 @@ pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ocirun-init
 /// The variable by which a launcher that blocks signals says which mask the child is to have.
 pub const LAUNCHER_MASK_VARIABLE: &str = "OCIRUN_INIT_MASK";
 
-#[cfg(test)]
 #[expect(
     dead_code,
-    reason = "tests call the pure parts; the program in start.rs uses all of it"
+    reason = "the library needs the command line, tests the pure parts; the program in start.rs uses all of it"
 )]
 mod program {
     pub mod command;
+    #[cfg(test)]
     pub mod lockdown;
     pub mod personality;
+    #[cfg(test)]
     pub mod print;
+    #[cfg(test)]
     pub mod reap;
     pub mod signals;
+    #[cfg(test)]
     #[expect(unsafe_code, reason = "the one file with system calls")]
     pub mod sys;
 }
 
+use program::command::{self, Command, Refusal, Words};
+
+/// What is wrong with `flags` that are to stand between the name and `--`; nothing if the program takes them.
+///
+/// # Errors
+/// The words to show: an unknown flag, a wrong value, or a flag that has no program run (`-h`, `--pause`).
+pub fn check_flags(flags: &[&str]) -> Result<(), String> {
+    struct Line<'a>(Vec<&'a [u8]>);
+    impl<'a> Words<'a> for Line<'a> {
+        fn word(&self, index: usize) -> &'a [u8] {
+            self.0.get(index).copied().unwrap_or_default()
+        }
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+    }
+    let flags = flags.iter().map(|flag| flag.as_bytes());
+    let line = Line(
+        [&b"ocirun-init"[..]]
+            .into_iter()
+            .chain(flags)
+            .chain([&b"--"[..], b"program"])
+            .collect(),
+    );
+    let shown = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    match command::parse(&line) {
+        Ok(Command::Run(options)) if options.program == Some(line.count() - 1) => Ok(()),
+        Ok(_) => Err("with these flags it would not run the program".to_owned()),
+        Err(Refusal::Unknown(word)) => Err(format!("unknown flag {:?}", shown(word))),
+        Err(Refusal::ValueMissing(word)) => Err(format!("{} wants a value", shown(word))),
+        Err(Refusal::BadValue(word, value)) => {
+            Err(format!("{} does not take {:?}", shown(word), shown(value)))
+        }
+        Err(Refusal::NoProgram) => Err("no program".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::PROGRAM;
+    use super::{PROGRAM, check_flags};
+
+    #[test]
+    fn flags_for_a_program_are_told_from_others() {
+        let cases: [(&[&str], Option<&str>); 9] = [
+            (&[], None),
+            (&["-g", "--stop-tree=5", "-e", "143"], None),
+            (&["-vv", "--drain=0.5"], None),
+            (&["-x"], Some("unknown flag \"-x\"")),
+            (&["-e", "999"], Some("-e does not take \"999\"")),
+            (&["-p"], Some("-p does not take \"--\"")),
+            (
+                &["-h"],
+                Some("with these flags it would not run the program"),
+            ),
+            (
+                &["--pause"],
+                Some("with these flags it would not run the program"),
+            ),
+            (
+                &["sh"],
+                Some("with these flags it would not run the program"),
+            ),
+        ];
+        for (flags, wrong) in cases {
+            assert_eq!(check_flags(flags).err().as_deref(), wrong, "{flags:?}");
+        }
+    }
 
     #[test]
     fn the_program_is_small_and_needs_no_loader() {

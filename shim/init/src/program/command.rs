@@ -2,23 +2,13 @@
 
 use super::personality::Personality;
 use super::signals;
-use super::sys::Strings;
 
 /// A list of words: the arguments or the environment.
-pub trait Words {
+pub trait Words<'a> {
     /// The word at `index`, empty beyond the end.
-    fn word(&self, index: usize) -> &'static [u8];
+    fn word(&self, index: usize) -> &'a [u8];
     /// How many there are.
     fn count(&self) -> usize;
-}
-
-impl Words for Strings {
-    fn word(&self, index: usize) -> &'static [u8] {
-        self.get(index)
-    }
-    fn count(&self) -> usize {
-        self.len()
-    }
 }
 
 /// Whom a signal goes to.
@@ -90,13 +80,13 @@ pub enum Command {
 
 /// Why the words are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum Refusal<'a> {
     /// No such option.
-    Unknown(&'static [u8]),
+    Unknown(&'a [u8]),
     /// The option wants a value.
-    ValueMissing(&'static [u8]),
+    ValueMissing(&'a [u8]),
     /// The option does not take this value.
-    BadValue(&'static [u8], &'static [u8]),
+    BadValue(&'a [u8], &'a [u8]),
     /// There is no program to run.
     NoProgram,
 }
@@ -269,7 +259,7 @@ fn long(options: &mut Options, name: &[u8]) -> Step {
 }
 
 /// Reads the arguments. Like getopt with a leading `+`: the first word that is no option begins the program, `--` too.
-pub fn parse(words: &impl Words) -> Result<Command, Refusal> {
+pub fn parse<'a>(words: &impl Words<'a>) -> Result<Command, Refusal<'a>> {
     let mut options = Options::new(Personality::of(words.word(0)));
     // tini knows --version only as the sole argument; so a program of that name can be run after `--`.
     if words.count() == 2 && words.word(1) == b"--version" {
@@ -311,12 +301,12 @@ pub fn parse(words: &impl Words) -> Result<Command, Refusal> {
 }
 
 /// Carries out the short options of one word, of which the last may have its value in the same word.
-fn cluster(
+fn cluster<'a>(
     options: &mut Options,
-    word: &'static [u8],
-    words: &impl Words,
+    word: &'a [u8],
+    words: &impl Words<'a>,
     at: &mut usize,
-) -> Result<Option<Command>, Refusal> {
+) -> Result<Option<Command>, Refusal<'a>> {
     let mut rest = word.get(1..).unwrap_or(b"");
     while let [letter, tail @ ..] = rest {
         let step = short(options, *letter);
@@ -342,14 +332,14 @@ const fn option_name(letter: u8) -> &'static [u8] {
 }
 
 /// Carries one option out; `at` moves on if its value is the next word.
-fn take(
+fn take<'a>(
     options: &mut Options,
     step: Step,
-    word: &'static [u8],
-    value: Option<&'static [u8]>,
-    words: &impl Words,
+    word: &'a [u8],
+    value: Option<&'a [u8]>,
+    words: &impl Words<'a>,
     at: &mut usize,
-) -> Result<Option<Command>, Refusal> {
+) -> Result<Option<Command>, Refusal<'a>> {
     match step {
         Step::Done => Ok(None),
         Step::Stop(command) => Ok(Some(command)),
@@ -382,7 +372,7 @@ const VARIABLES: [&[u8]; 6] = [
 ];
 
 /// Applies `NAME=value` if it is one of ours, and says whether it was.
-pub fn apply_variable(options: &mut Options, variable: &'static [u8]) -> bool {
+pub fn apply_variable(options: &mut Options, variable: &[u8]) -> bool {
     use Personality::{Catatonit, DumbInit, Own, Tini};
     let Some(name) = VARIABLES.iter().find(|name| variable.starts_with(name)) else {
         return false;

@@ -7,7 +7,7 @@ use crate::program::personality::Personality;
 
 struct List(Vec<&'static str>);
 
-impl Words for List {
+impl Words<'static> for List {
     fn word(&self, index: usize) -> &'static [u8] {
         self.0.get(index).copied().unwrap_or("").as_bytes()
     }

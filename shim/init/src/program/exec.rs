@@ -81,7 +81,17 @@ pub fn child(
     sys::set_mask(inherited.mask);
     let errno = search(arguments, program, environment);
     report(options.personality, arguments.get(program), errno);
-    sys::exit(options.personality.exec_failure(errno))
+    sys::exit(failure_code(options.personality, errno))
+}
+
+/// The exit code when the program cannot be executed.
+fn failure_code(personality: Personality, errno: Errno) -> u8 {
+    match (personality, errno) {
+        (Personality::DumbInit, _) => 2,
+        (Personality::Own | Personality::Tini, Errno::ENOENT) => 127,
+        (Personality::Own | Personality::Tini, Errno::EACCES) => 126,
+        _ => 1,
+    }
 }
 
 /// Socket activation names the process that the sockets are for: us before, the child now.

@@ -27,17 +27,6 @@ impl Personality {
             _ => Self::Own,
         }
     }
-
-    /// The exit code when the program cannot be executed.
-    pub fn exec_failure(self, errno: super::sys::Errno) -> u8 {
-        use super::sys::Errno;
-        match (self, errno) {
-            (Self::DumbInit, _) => 2,
-            (Self::Own | Self::Tini, Errno::ENOENT) => 127,
-            (Self::Own | Self::Tini, Errno::EACCES) => 126,
-            _ => 1,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,15 @@ use super::reap::{self, Left, Reaper};
 use super::sys::{self, Action, Errno, Fd, Fork, Prctl, Received, Scope, Signals, Strings};
 use super::{lockdown, signals, text};
 
+impl command::Words<'static> for Strings {
+    fn word(&self, index: usize) -> &'static [u8] {
+        self.get(index)
+    }
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
 /// Reads the command line and does what it says.
 pub fn main(arguments: Strings, environment: Strings, mask: Signals) -> ! {
     let personality = Personality::of(arguments.get(0));

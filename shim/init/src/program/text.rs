@@ -124,7 +124,7 @@ pub fn license() {
 }
 
 /// Says why the words are refused, as the program in question does.
-pub fn refuse(personality: Personality, why: Refusal) {
+pub fn refuse(personality: Personality, why: Refusal<'_>) {
     let line = Line::new().text(name(personality));
     match (personality, why) {
         (Personality::DumbInit, Refusal::NoProgram) => sys::write(
