@@ -15,6 +15,8 @@ mod cases_new;
 mod cases_tini;
 #[path = "init/record.rs"]
 mod record;
+#[path = "init/refuse.rs"]
+mod refuse;
 #[path = "init/support.rs"]
 mod support;
 
@@ -86,6 +88,13 @@ fn main() -> ExitCode {
         } else {
             ExitCode::FAILURE
         };
+    }
+    if let [_, word, line @ ..] = words.as_slice()
+        && let Some(refused) = refuse::Refused::of(word)
+    {
+        let refusal = refused.launch(line);
+        eprintln!("{line:?}: {refusal:?}");
+        return ExitCode::FAILURE;
     }
     let subject = Arc::new(Subject::from_environment());
     let cases = cases_tini::all()

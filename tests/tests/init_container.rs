@@ -173,15 +173,6 @@ fn signals_sent_before_the_start_are_not_lost() {
     }
 }
 
-fn signals_sent_at_the_start_are_not_lost() {
-    for _ in 0..20 {
-        let container = Bundle::new().probe(&["pause"]).container();
-        run_with(&container, &["--init", "--detach"]).ok();
-        container.kill("TERM").ok();
-        container.wait_for_status("stopped");
-    }
-}
-
 fn codes_are_those_of_the_program() {
     for (steps, code) in [
         (&["exit", "0"][..], 0),
@@ -366,7 +357,6 @@ suite! {
         orphans_are_reaped,
         signals_are_forwarded,
         signals_sent_before_the_start_are_not_lost,
-        signals_sent_at_the_start_are_not_lost,
         codes_are_those_of_the_program,
         a_program_that_cannot_run_is_told_as_without,
         on_a_terminal,

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::support::{Kind, Outcome, Scratch, Subject, children, holds, same, status, until};
+use super::refuse::Refused;
+use super::support::{Kind, Outcome, Scratch, Subject, children, holds, same, send, status, until};
 use super::{Case, case};
 
 pub fn all() -> Vec<Case> {
@@ -50,6 +51,12 @@ pub fn all() -> Vec<Case> {
             (Catatonit, "never hears of the child's end"),
         ]),
         case("n16_listen_pid", Own, listen_pid),
+        case("n18_kernel_that_keeps_no_statuses", Own, no_statuses),
+        case("n19_full_queue_of_the_child", Own, full_queue),
+        case("n20_no_process_to_be_had", Own, no_process),
+        case("n21_foreground_of_its_own", Any, foreground_kept),
+        case("n21_foreground_of_others", Any, foreground_of_others)
+            .broken(&[(Tini, "steals it"), (Catatonit, "steals it")]),
     ]
 }
 
@@ -407,6 +414,163 @@ fn listen_pid(init: &Subject) -> Outcome {
         .ends_with(0)?;
     let (own, told) = ended.out.trim().split_once(':').unwrap_or_default();
     same(told, own, "LISTEN_PID")
+}
+
+/// Whether SIGCHLD is ignored: the kernel reaps.
+fn ignores_sigchld(pid: i32) -> bool {
+    let ignored = u64::from_str_radix(&status(pid, "SigIgn"), 16).unwrap_or(0);
+    ignored >> 16 & 1 == 1
+}
+
+/// Whether the kernel is new enough to tell the status of a reaped process.
+fn kernel_tells() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
+fn launcher(refused: Refused) -> Result<[String; 2], String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    Ok([own.display().to_string(), refused.word().to_owned()])
+}
+
+/// Kernels below 6.15: the init reaps by itself. On such a kernel the control shows nothing, and all else still holds.
+fn no_statuses(init: &Subject) -> Outcome {
+    let [own, word] = launcher(Refused::PidfdInfo)?;
+    let start = |words: &[&str]| init.start(Kind::Own, words).by(&[&own, &word]);
+    let locked = |pid| until(|| (status(pid, "Seccomp_filters") == "2").then_some(()));
+    // Below 6.15 the filter changes nothing, and the control says nothing.
+    let control = init.start(Kind::Own, &["sleep", "60"]).in_namespace();
+    let pid = control.pid();
+    until(|| (status(pid, "Seccomp") == "2").then_some(())).ok_or("the control's filter")?;
+    let by_kernel = ignores_sigchld(pid);
+    let running =
+        start(&["sh", "-c", "(sleep 0.1 &); (sleep 0.1 &); exec sleep 60"]).in_namespace();
+    let pid = running.pid();
+    locked(pid).ok_or("no filter")?;
+    holds(
+        !ignores_sigchld(pid) && by_kernel == kernel_tells(),
+        "who reaps",
+    )?;
+    until(|| (children(pid).len() == 1).then_some(())).ok_or("the orphans were not reaped")?;
+    running.signal(15);
+    running.ends_with(143)?;
+    for code in [0, 3, 255] {
+        start(&["sh", "-c", &format!("exit {code}")])
+            .in_namespace()
+            .ends_with(code)?;
+    }
+    start(&["sh", "-c", "kill -12 $$"])
+        .in_namespace()
+        .ends_with(140)?;
+    stopped_and_continued(&start(&["sleep", "60"]).in_namespace())
+}
+
+/// A child that is stopped has not ended.
+fn stopped_and_continued(running: &super::support::Running) -> Outcome {
+    let child = running.main_child();
+    send(child, 19);
+    until(|| status(child, "State").starts_with('T').then_some(())).ok_or("never stopped")?;
+    send(child, 18);
+    until(|| status(child, "State").starts_with('S').then_some(())).ok_or("never went on")?;
+    holds(children(running.pid()) == [child], "the child is gone")
+}
+
+fn full_queue(init: &Subject) -> Outcome {
+    let scratch = Scratch::new();
+    let file = scratch.file("signals");
+    let recorder = recorder(&file)?;
+    // A user of its own, whose pending signals nobody else has a share in, and one place for them.
+    let mut words = vec![
+        "prlimit",
+        "--sigpending=1",
+        "setpriv",
+        "--reuid=54321",
+        "--clear-groups",
+    ];
+    words.extend(recorder.iter().map(String::as_str));
+    let running = init.start(Kind::Own, &words).in_namespace();
+    running.await_file(&file, "ready")?;
+    let (pid, child) = (running.pid(), running.main_child());
+    send(child, 19);
+    until(|| status(child, "State").starts_with('T').then_some(())).ok_or("never stopped")?;
+    for value in ["41", "42"] {
+        let sent = std::process::Command::new("/bin/kill")
+            .args(["-q", value, "-s", "40", &pid.to_string()])
+            .status();
+        holds(sent.is_ok_and(|status| status.success()), "kill -q")?;
+    }
+    until(|| (status(pid, "ShdPnd") == "0000000000000000").then_some(()))
+        .ok_or("the init did not take its signals")?;
+    send(child, 18);
+    running.await_file(&file, "<40:41>\n<40:42>")
+}
+
+fn no_process(init: &Subject) -> Outcome {
+    let [own, word] = launcher(Refused::Clone)?;
+    let ended = init
+        .start(Kind::Own, &["true"])
+        .by(&[&own, &word])
+        .in_namespace()
+        .ends_with(1)?;
+    holds(ended.err.contains("clone: errno 11"), &ended.err)
+}
+
+/// The foreground group of the terminal of a process.
+fn foreground(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(5)?.parse().ok()
+}
+
+fn foreground_kept(init: &Subject) -> Outcome {
+    let scratch = Scratch::new();
+    let file = scratch.file("pid");
+    let script = format!("echo $$ >{}; exec sleep 60", file.display());
+    let running = init
+        .start(Kind::Any, &["sh", "-c", &script])
+        .in_terminal(b"");
+    let child = pid_in(&file)?;
+    same(
+        foreground(child),
+        Some(child),
+        "the group in the foreground",
+    )?;
+    send(child, 9);
+    running.end().map(drop)
+}
+
+fn foreground_of_others(init: &Subject) -> Outcome {
+    let scratch = Scratch::new();
+    let (shell, child) = (scratch.file("shell"), scratch.file("child"));
+    // A shell with job control starts the init in the background, and stays in the foreground itself.
+    let script = format!(
+        "set -m; echo $$ >{}; \"$@\" & wait; sleep 60",
+        shell.display()
+    );
+    let inner = format!("echo $$ >{}; exec sleep 60", child.display());
+    let running = init
+        .start(Kind::Any, &["sh", "-c", &inner])
+        .behind(&["sh", "-c", &script, "sh"])
+        .in_terminal(b"");
+    let (shell, child) = (pid_in(&shell)?, pid_in(&child)?);
+    let outcome = same(
+        foreground(shell),
+        Some(shell),
+        "the group in the foreground",
+    );
+    send(child, 9);
+    send(shell, 9);
+    drop(running);
+    outcome
+}
+
+/// The number that a script wrote into a file.
+fn pid_in(file: &std::path::Path) -> Result<i32, String> {
+    let read = || fs::read_to_string(file).ok()?.trim().parse().ok();
+    until(read).ok_or_else(|| format!("{}: nobody wrote it", file.display()))
 }
 
 fn sigchld_ignored(init: &Subject) -> Outcome {

@@ -78,6 +78,7 @@ pub fn all() -> Vec<Case> {
             ignored_term_ends_by_kill,
         ),
         case("p06_coalesced_orphans", Any, coalesced_orphans),
+        case("p07_each_process_is_reaped_once", Tini, each_is_reaped_once),
         case("c05_exit_127_ends", Any, |s| {
             s.start(Any, &["sh", "-c", "exit 127"])
                 .in_namespace()
@@ -394,6 +395,17 @@ fn ignored_term_ends_by_kill(init: &Subject) -> Outcome {
     running.await_file(&file, "up")?;
     running.signal(15);
     running.ends_with(137).map(drop)
+}
+
+fn each_is_reaped_once(init: &Subject) -> Outcome {
+    // Three orphans and the child: four, however many of their signals became one.
+    let script = "(sleep 0.1 &); (sleep 0.1 &); (sleep 0.1 &); sleep 0.4";
+    let ended = init
+        .start(Kind::Tini, &["-vvv", "--", "sh", "-c", script])
+        .in_namespace()
+        .ends_with(0)?;
+    let text = format!("{}{}", ended.out, ended.err);
+    same(text.matches("Reaped child with pid").count(), 4, "reaped")
 }
 
 fn coalesced_orphans(init: &Subject) -> Outcome {

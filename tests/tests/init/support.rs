@@ -147,6 +147,13 @@ impl Start {
         self
     }
 
+    /// As the last words of another program, in a terminal too.
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.line
+            .splice(0..0, words.iter().map(ToString::to_string));
+        self
+    }
+
     /// As PID 1 of a private PID namespace with its own /proc; it dies with us.
     pub fn in_namespace(self) -> Running {
         let mut start = self.by(&[
