@@ -24,11 +24,13 @@ pub(crate) mod cgroups;
 pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod identity;
+mod mounts;
 mod nodes;
 mod protect;
 mod rootfs;
+mod terminal;
 
-pub(crate) use rootfs::{hand_over, open_terminal};
+pub(crate) use terminal::{hand_over, open_terminal};
 
 /// A result in the child.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -239,7 +241,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     let root = rootfs::assemble(plan, prepared, channel)?;
     // The parent needs nothing of this process's /proc entries any more; who joins the container shall not have them.
     process::set_dumpable(false).at(Step::Session, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
-    let terminal = rootfs::terminal(plan, prepared, &root, channel)?;
+    let terminal = terminal::open(plan, prepared, &root, channel)?;
     set_names(plan)?;
     protect::sysctls(plan)?;
     if plan.hooks.before_pivot() {

@@ -4,8 +4,13 @@ use std::ffi::CString;
 
 use super::c_string;
 use crate::error::{Error, Result};
-use crate::kernel::mount::{Attributes, Change, Propagation, Scope};
+use crate::kernel::mount::{Attributes as A, Change, Propagation, Scope};
 use crate::spec;
+
+mod options;
+
+use options::Options;
+pub use options::names as option_names;
 
 /// One mount, resolved.
 #[derive(Debug)]
@@ -62,128 +67,6 @@ impl DevSetup {
     }
 }
 
-/// What an option does.
-#[derive(Clone, Copy)]
-enum Effect {
-    Set(Attributes),
-    Clear(Attributes),
-    /// One of the three policies for access times.
-    AccessTime(Attributes),
-    SetAll(Attributes),
-    ClearAll(Attributes),
-    AccessTimeAll(Attributes),
-    Propagation(Propagation, Scope),
-    Bind(Scope),
-    /// A parameter of the file system, by the same name.
-    Parameter,
-    Remount,
-    Nothing,
-    Unsupported,
-}
-
-use Attributes as A;
-use Effect::{
-    AccessTime, AccessTimeAll, Bind, Clear, ClearAll, Nothing, Parameter, Remount, Set, SetAll,
-    Unsupported,
-};
-use Propagation::{Private, Shared, Slave, Unbindable};
-use Scope::{One, Tree};
-
-/// Every option that is not the file system's own.
-const OPTIONS: [(&str, Effect); 65] = [
-    ("acl", Parameter),
-    ("async", Nothing),
-    ("atime", AccessTime(A(0))),
-    ("bind", Bind(One)),
-    ("defaults", Nothing),
-    ("dev", Clear(A::NODEV)),
-    ("diratime", Clear(A::NODIRATIME)),
-    ("dirsync", Parameter),
-    ("exec", Clear(A::NOEXEC)),
-    ("idmap", Unsupported),
-    ("iversion", Parameter),
-    ("lazytime", Parameter),
-    ("loud", Nothing),
-    ("mand", Parameter),
-    ("noacl", Parameter),
-    ("noatime", AccessTime(A::NOATIME)),
-    ("nodev", Set(A::NODEV)),
-    ("nodiratime", Set(A::NODIRATIME)),
-    ("noexec", Set(A::NOEXEC)),
-    ("noiversion", Nothing),
-    ("nolazytime", Nothing),
-    ("nomand", Nothing),
-    ("norelatime", Nothing),
-    ("nostrictatime", AccessTime(A(0))),
-    ("nosuid", Set(A::NOSUID)),
-    ("nosymfollow", Set(A::NOSYMFOLLOW)),
-    ("private", Effect::Propagation(Private, One)),
-    ("ratime", AccessTimeAll(A(0))),
-    ("rbind", Bind(Tree)),
-    ("rdev", ClearAll(A::NODEV)),
-    ("rdiratime", ClearAll(A::NODIRATIME)),
-    ("relatime", AccessTime(A(0))),
-    ("remount", Remount),
-    ("rexec", ClearAll(A::NOEXEC)),
-    ("ridmap", Unsupported),
-    ("rnoatime", AccessTimeAll(A::NOATIME)),
-    ("rnodev", SetAll(A::NODEV)),
-    ("rnodiratime", SetAll(A::NODIRATIME)),
-    ("rnoexec", SetAll(A::NOEXEC)),
-    ("rnorelatime", Nothing),
-    ("rnostrictatime", AccessTimeAll(A(0))),
-    ("rnosuid", SetAll(A::NOSUID)),
-    ("rnosymfollow", SetAll(A::NOSYMFOLLOW)),
-    ("ro", Set(A::RDONLY)),
-    ("rprivate", Effect::Propagation(Private, Tree)),
-    ("rrelatime", AccessTimeAll(A(0))),
-    ("rro", SetAll(A::RDONLY)),
-    ("rrw", ClearAll(A::RDONLY)),
-    ("rshared", Effect::Propagation(Shared, Tree)),
-    ("rslave", Effect::Propagation(Slave, Tree)),
-    ("rstrictatime", AccessTimeAll(A::STRICTATIME)),
-    ("rsuid", ClearAll(A::NOSUID)),
-    ("rsymfollow", ClearAll(A::NOSYMFOLLOW)),
-    ("runbindable", Effect::Propagation(Unbindable, Tree)),
-    ("rw", Clear(A::RDONLY)),
-    ("shared", Effect::Propagation(Shared, One)),
-    ("silent", Nothing),
-    ("slave", Effect::Propagation(Slave, One)),
-    ("strictatime", AccessTime(A::STRICTATIME)),
-    ("suid", Clear(A::NOSUID)),
-    ("symfollow", Clear(A::NOSYMFOLLOW)),
-    ("sync", Parameter),
-    ("tmpcopyup", Unsupported),
-    ("unbindable", Effect::Propagation(Unbindable, One)),
-    ("userxattr", Parameter),
-];
-
-/// Names of the options that have an effect, for `features`.
-pub fn option_names() -> impl Iterator<Item = &'static str> {
-    OPTIONS
-        .iter()
-        .filter(|(_, effect)| !matches!(effect, Unsupported))
-        .map(|(name, _)| *name)
-}
-
-impl Change {
-    fn set(&mut self, attributes: Attributes) {
-        self.set = self.set.with(attributes);
-        self.clear = self.clear.without(attributes);
-    }
-
-    fn clear(&mut self, attributes: Attributes) {
-        self.clear = self.clear.with(attributes);
-        self.set = self.set.without(attributes);
-    }
-
-    /// The kernel wants all bits of the policy cleared whenever one is set.
-    fn access_time(&mut self, policy: Attributes) {
-        self.set = self.set.without(A::ATIME).with(policy);
-        self.clear = self.clear.with(A::ATIME);
-    }
-}
-
 /// Resolves the mounts, whose order is kept.
 pub(super) fn compile(written: &[spec::Mount], warnings: &mut Vec<String>) -> Result<Vec<Mount>> {
     written
@@ -191,18 +74,6 @@ pub(super) fn compile(written: &[spec::Mount], warnings: &mut Vec<String>) -> Re
         .enumerate()
         .map(|(index, mount)| compile_one(mount, index, warnings))
         .collect()
-}
-
-/// What the options of one mount add up to.
-#[derive(Default)]
-struct Options {
-    change: Change,
-    recursive: Change,
-    propagation: Vec<(Propagation, Scope)>,
-    bind: Option<Scope>,
-    remount: bool,
-    /// With the place of each in `options`.
-    parameters: Vec<(usize, String)>,
 }
 
 fn compile_one(written: &spec::Mount, index: usize, warnings: &mut Vec<String>) -> Result<Mount> {
@@ -218,7 +89,7 @@ fn compile_one(written: &spec::Mount, index: usize, warnings: &mut Vec<String>) 
     let type_name = written.kind.as_deref().unwrap_or_default();
     let bind = options
         .bind
-        .or_else(|| (type_name == "bind").then_some(One));
+        .or_else(|| (type_name == "bind").then_some(Scope::One));
     let kind = match (options.remount, bind, type_name) {
         (true, _, _) => Kind::Remount,
         (_, Some(scope), _) => bind_kind(written, &options, scope, &pointer)?,
@@ -240,41 +111,6 @@ fn compile_one(written: &spec::Mount, index: usize, warnings: &mut Vec<String>) 
         propagation: options.propagation,
         inside_proc,
     })
-}
-
-impl Options {
-    fn compile(written: &[String], pointer: &str) -> Result<Self> {
-        let mut options = Self::default();
-        for (index, option) in written.iter().enumerate() {
-            let Ok(known) = OPTIONS.binary_search_by_key(&option.as_str(), |(name, _)| name) else {
-                // A caller may give several at once, as in the fourth field of fstab(5).
-                let single = option.split(',').filter(|option| !option.is_empty());
-                options
-                    .parameters
-                    .extend(single.map(|option| (index, option.to_owned())));
-                continue;
-            };
-            match OPTIONS[known].1 {
-                Set(attributes) => options.change.set(attributes),
-                Clear(attributes) => options.change.clear(attributes),
-                AccessTime(policy) => options.change.access_time(policy),
-                SetAll(attributes) => options.recursive.set(attributes),
-                ClearAll(attributes) => options.recursive.clear(attributes),
-                AccessTimeAll(policy) => options.recursive.access_time(policy),
-                Effect::Propagation(kind, scope) => options.propagation.push((kind, scope)),
-                Bind(scope) => options.bind = Some(scope),
-                Remount => options.remount = true,
-                Parameter => options.parameters.push((index, option.clone())),
-                Nothing => {}
-                Unsupported => {
-                    return Err(Error::unsupported(format!(
-                        "{pointer}/options/{index}: {option} is not supported yet"
-                    )));
-                }
-            }
-        }
-        Ok(options)
-    }
 }
 
 fn bind_kind(
@@ -405,11 +241,11 @@ fn destination(written: &str, pointer: &str, warnings: &mut Vec<String>) -> Resu
 /// Propagation of the mounts of the new namespace.
 pub(super) fn root_propagation(written: Option<&str>) -> Result<(Propagation, Scope)> {
     let Some(name) = written.filter(|name| !name.is_empty()) else {
-        return Ok((Slave, Tree));
+        return Ok((Propagation::Slave, Scope::Tree));
     };
-    match OPTIONS.iter().find(|(known, _)| *known == name) {
-        Some((_, Effect::Propagation(kind, scope))) => Ok((*kind, *scope)),
-        _ => {
+    match options::propagation(name) {
+        Some(propagation) => Ok(propagation),
+        None => {
             let text = format!("rootfsPropagation={name} is not supported");
             Err(Error::invalid_spec("/linux/rootfsPropagation", &text))
         }
@@ -428,11 +264,6 @@ mod tests {
             options: Some(options.iter().map(|&option| option.to_owned()).collect()),
             ..spec::Mount::default()
         }
-    }
-
-    #[test]
-    fn table_is_sorted() {
-        assert!(OPTIONS.is_sorted_by_key(|(name, _)| *name));
     }
 
     #[test]
