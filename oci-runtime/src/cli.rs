@@ -119,6 +119,13 @@ fn parse_command(name: &str, words: &[String]) -> Result<Wanted, Misuse> {
         };
     }
     let command = find(name)?;
+    if command.is_other_program {
+        return Ok(Wanted::Run {
+            command: command.name,
+            flags: Flags::default(),
+            arguments: words.to_vec(),
+        });
+    }
     let mut flags = Flags::default();
     let mut arguments = Vec::new();
     let mut words = words.iter();
@@ -287,6 +294,14 @@ mod tests {
         assert_eq!(flags.values("env").collect::<Vec<_>>(), ["A=1", "B=2"]);
         assert_eq!(arguments, ["web1", "ls", "-l", "--help", "--", "x"]);
         assert_eq!(run("ps web1 -ef").3, ["web1", "-ef"]);
+    }
+
+    #[test]
+    fn nothing_of_another_program_is_ours() {
+        let (_, command, flags, arguments) = run("image --json pull --help -- x");
+        assert_eq!((command, flags), ("image", Flags::default()));
+        assert_eq!(arguments, ["--json", "pull", "--help", "--", "x"]);
+        assert_eq!(typed("help image").1, Ok(Wanted::Help(Some("image"))));
     }
 
     #[test]

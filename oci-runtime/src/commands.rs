@@ -11,6 +11,7 @@ use crate::logging::Log;
 mod create;
 mod exec;
 mod features;
+mod image;
 mod init;
 mod list;
 mod ps;
@@ -122,6 +123,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "delete" => delete(invocation),
         "pause" => done(invocation.locked_container()?.pause()),
         "resume" => done(invocation.locked_container()?.resume()),
+        "image" => image::image(invocation),
         "list" => list::list(invocation),
         "ps" => ps::ps(invocation),
         "spec" => spec::spec(invocation),

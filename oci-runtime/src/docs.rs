@@ -123,6 +123,10 @@ fn bash() -> String {
     let names: Vec<_> = shown().map(|command| command.name).collect();
     let mut cases = String::new();
     for command in shown() {
+        if command.is_other_program {
+            let _ = writeln!(cases, "    {}) return ;;", command.name);
+            continue;
+        }
         let _ = writeln!(
             cases,
             "    {}) words='{}' ;;",

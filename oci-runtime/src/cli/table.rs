@@ -29,6 +29,8 @@ pub(crate) struct Command {
     pub(crate) arguments: Arguments,
     /// Whether what follows the first argument belongs to another program.
     pub(crate) rest_is_foreign: bool,
+    /// Whether another program does all of it, flags included.
+    pub(crate) is_other_program: bool,
     /// Whether help leaves it out.
     pub(crate) hidden: bool,
 }
@@ -189,6 +191,7 @@ const fn simple(name: &'static str, about: &'static str, description: &'static s
         flags: &[],
         arguments: Arguments::Exactly(1),
         rest_is_foreign: false,
+        is_other_program: false,
         hidden: false,
     }
 }
@@ -320,6 +323,18 @@ pub(crate) const COMMANDS: &[Command] = &[
             "kill",
             "kill sends the specified signal (default: SIGTERM) to the container's init process",
             "The signal is a name, with or without SIG, or a number.",
+        )
+    },
+    Command {
+        usage: "<command> [command options] [arguments...]",
+        arguments: Arguments::Minimum(0),
+        is_other_program: true,
+        ..simple(
+            "image",
+            "pulls, keeps and unpacks images",
+            "Runs ocirun-image(1), found beside this program or in PATH, which tells its own commands and flags by \
+             --help:\n\n   ocirun image pull docker.io/library/busybox\n   ocirun image bundle docker.io/library/busybox \
+             bundle/ && ocirun run bundle/",
         )
     },
     Command {
