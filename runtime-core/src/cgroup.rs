@@ -367,11 +367,19 @@ impl Cgroup {
         }
     }
 
-    fn make(&self, request: &Request, id: &str, process: Pid) -> Result<Entrance> {
+    fn make(&mut self, request: &Request, id: &str, process: Pid) -> Result<Entrance> {
         if let (Some(unit), Place::Unit { properties, .. }) = (&self.unit, &request.place) {
             let mut all = properties::common(id, request.hierarchies.version());
             all.extend(properties.iter().cloned());
-            Manager::connect(unit.of_user)?.start(unit, process, &all)?;
+            let started = Manager::connect(unit.of_user)
+                .and_then(|mut manager| manager.start(unit, process, &all));
+            if let Err(error) = started {
+                if error.errno() == Some(Errno::ETIMEDOUT) {
+                    // Nor would it answer who asks it to stop the unit; a scope whose process is dead ends by itself.
+                    self.unit = None;
+                }
+                return Err(error);
+            }
         }
         match self.v2() {
             Some(directory) => self.make_v2(directory, request),

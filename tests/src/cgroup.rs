@@ -86,6 +86,12 @@ impl Cgroup {
         text.trim_end().to_owned()
     }
 
+    /// The directory where version 2 is all there is.
+    #[must_use]
+    pub fn unified(&self) -> PathBuf {
+        Path::new("/sys/fs/cgroup").join(self.path.trim_start_matches('/'))
+    }
+
     /// Directories of this cgroup that exist, over all hierarchies.
     #[must_use]
     pub fn existing(&self) -> Vec<PathBuf> {
@@ -126,6 +132,7 @@ fn children(directory: &Path) -> impl Iterator<Item = PathBuf> {
 /// What is frozen cannot die.
 fn thaw_tree(directory: &Path) {
     let _not_a_freezer = fs::write(directory.join("freezer.state"), "THAWED");
+    let _not_version_2 = fs::write(directory.join("cgroup.freeze"), "0");
     children(directory).for_each(|child| thaw_tree(&child));
 }
 

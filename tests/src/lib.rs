@@ -56,7 +56,7 @@ pub use terminal::{ConsoleSocket, Terminal};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before it counts as hung.
-pub const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 ///

@@ -12,6 +12,12 @@ pub enum Need {
     Root,
     /// A mounted cgroup v1 hierarchy with this controller.
     CgroupV1(&'static str),
+    /// Cgroup v2 and no v1, with this controller.
+    CgroupV2(&'static str),
+    /// A controller of either version.
+    Cgroup(&'static str),
+    /// systemd as the manager of this machine.
+    Systemd,
     /// User namespaces, for an ordinary user as well.
     UserNamespace,
     /// Capability with this number (capabilities(7)), for tests that root may be denied in a virtual machine.
@@ -40,6 +46,18 @@ impl Need {
             Self::CgroupV1(name) => (
                 v1_mount(name).is_some(),
                 format!("needs the cgroup v1 controller {name}"),
+            ),
+            Self::CgroupV2(name) => (
+                has_v2_controller(name),
+                format!("needs cgroup v2 alone, with {name}"),
+            ),
+            Self::Cgroup(name) => (
+                v1_mount(name).is_some() || has_v2_controller(name),
+                format!("needs the cgroup controller {name}"),
+            ),
+            Self::Systemd => (
+                fs::exists("/run/systemd/system").unwrap_or(false),
+                "needs systemd".to_owned(),
             ),
             Self::UserNamespace => (user_namespaces(), "needs user namespaces".to_owned()),
             Self::Capability(number) => {
@@ -70,6 +88,14 @@ fn has_capability(number: u32) -> bool {
     effective
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .is_some_and(|mask| mask >> number & 1 == 1)
+}
+
+/// What version 2 does without a controller is always there.
+fn has_v2_controller(name: &str) -> bool {
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    controllers.is_ok_and(|all| {
+        matches!(name, "devices" | "freezer") || all.split_whitespace().any(|one| one == name)
+    })
 }
 
 fn user_namespaces() -> bool {

@@ -363,7 +363,7 @@ suite! {
         without_the_capability_no_node_is_made,
         devices_without_a_mount_on_dev,
     ],
-    &[Need::Root, Need::CgroupV1("devices")] => [
+    &[Need::Root, Need::Cgroup("devices")] => [
         other_devices_can_be_made_but_not_opened,
         a_rule_allows_one_device,
         a_rule_allows_a_whole_driver,

@@ -471,7 +471,7 @@ suite! {
         killed_with_its_container,
         eight_at_once,
     ],
-    &[Need::Root, Need::CgroupV1("freezer")] => [into_a_paused_container_on_request],
+    &[Need::Root, Need::Cgroup("freezer")] => [into_a_paused_container_on_request],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_below],
     &[Need::Root, Need::UserNamespace] => [into_a_user_namespace],
 }

@@ -832,7 +832,7 @@ suite! {
     &[Need::Root, Need::Ocirun] => [
         run_takes_a_single_directory_as_the_bundle,
     ],
-    &[Need::Root, Need::CgroupV1("freezer")] => [
+    &[Need::Root, Need::Cgroup("freezer")] => [
         the_whole_life_by_state,
         delete_force_of_a_paused_container,
         kill_of_a_paused_container,

@@ -15,7 +15,7 @@ use super::dbus::{Connection, Message, Method, Value};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// How long systemd is given for one verb.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(25);
 
 const MANAGER: Method<'static> = Method {
     destination: "org.freedesktop.systemd1",
@@ -131,7 +131,10 @@ impl Manager {
         let mut first = None;
         for (socket, is_bus) in sockets(of_user) {
             match Self::connect_to(&socket, is_bus) {
-                Err(error) => first = first.or(Some(error)),
+                // Another way to the same manager would be waited for as long.
+                Err(error) if error.errno() != Some(Errno::ETIMEDOUT) => {
+                    first = first.or(Some(error));
+                }
                 connected => return connected,
             }
         }
@@ -144,7 +147,9 @@ impl Manager {
     }
 
     fn connect_to(socket: &Path, is_bus: bool) -> Result<Self> {
-        let connection = Connection::open(socket, LIMIT)?;
+        let connection = Connection::open(socket, LIMIT)
+            .map_err(explain)
+            .context(|| format!("systemd: {socket:?}"))?;
         let mut manager = Self { connection };
         if is_bus {
             manager.call(

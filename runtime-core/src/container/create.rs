@@ -292,7 +292,12 @@ impl Attempt {
                 .context(|| "process.oomScoreAdj")?;
         }
         let id = &self.container.record.id;
-        let entrance = cgroup.create(&plan.cgroup, id, pid)?;
+        let created = cgroup.create(&plan.cgroup, id, pid);
+        if created.is_err() {
+            // What is to be undone is what is there now.
+            self.container.record.cgroup = cgroup.clone();
+        }
+        let entrance = created?;
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
         // A child that has failed by now says so in its last message.
         let _ = channel.send_with(Message::Cgroups, &tasks);

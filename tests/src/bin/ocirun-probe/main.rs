@@ -76,6 +76,7 @@ fn step(words: &[&str]) -> Outcome {
         ["cat"] => process::cat(),
         ["sleep", seconds] => process::sleep(seconds),
         ["pause"] => process::pause(),
+        ["listen", path] => process::listen(path),
         ["exit", code] => Err(Refusal::Exit(code.parse()?)),
         ["orphans", count] => process::orphans(count.parse()?),
         ["fork", count] => process::fork(count.parse()?),

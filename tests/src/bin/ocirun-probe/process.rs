@@ -34,6 +34,14 @@ pub fn pause() -> Outcome {
     }
 }
 
+/// Listens at a unix socket, and never answers who connects.
+pub fn listen(path: &str) -> Outcome {
+    let _listener = std::os::unix::net::UnixListener::bind(path)?;
+    loop {
+        std::thread::park();
+    }
+}
+
 fn sleepers(count: usize) -> std::io::Result<Vec<Child>> {
     let program = std::env::current_exe()?;
     (0..count)
