@@ -16,6 +16,7 @@ mod init;
 mod list;
 mod ps;
 mod spec;
+mod update;
 
 /// Why a command ends without success.
 #[derive(Debug)]
@@ -128,6 +129,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "ps" => ps::ps(invocation),
         "spec" => spec::spec(invocation),
         "features" => features::features(invocation),
+        "update" => update::update(invocation),
         "completions" => crate::docs::completions(invocation.id()),
         "man" => crate::docs::man(Path::new(invocation.id())),
         other => Err(Failure::Argument(format!("{other}: not a command"))),

@@ -31,6 +31,7 @@ mod properties;
 mod setting;
 mod sub;
 mod systemd;
+mod update;
 mod v1;
 mod v2;
 

@@ -13,7 +13,7 @@ use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::{self, HookState};
 use crate::kernel::pidfd;
 use crate::plan::hooks::Hooks;
-use crate::spec::Spec;
+use crate::spec::{Resources, Spec};
 use crate::state::{Directory, Lock, Record, Root, State, Status};
 
 pub(crate) mod create;
@@ -261,6 +261,23 @@ impl Container {
             status => Err(Error::new(
                 ErrorKind::WrongState(status),
                 "container not paused",
+            )),
+        }
+    }
+
+    /// Changes the limits that `resources` names, of a container that has processes.
+    ///
+    /// # Errors
+    /// `WrongState` where it has none; `InvalidSpec` with a pointer below `/linux/resources`, `Unsupported` and `Os` for
+    /// limits that cannot be. What was changed before an error is changed back.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        match self.status()? {
+            Status::Created | Status::Running | Status::Paused => {
+                self.record.cgroup.update(resources)
+            }
+            status => Err(Error::new(
+                ErrorKind::WrongState(status),
+                "container not running",
             )),
         }
     }

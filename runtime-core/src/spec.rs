@@ -59,6 +59,14 @@ pub fn process_from_json(json: &[u8]) -> Result<Process> {
     parse(json, "process.json")
 }
 
+/// Reads `linux.resources` from the bytes of a file given to `update --resources`.
+///
+/// # Errors
+/// `InvalidSpec` as for [`Spec::from_json`], with a pointer into the file.
+pub fn resources_from_json(json: &[u8]) -> Result<Resources> {
+    parse(json, "resources")
+}
+
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], file: &str) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| {
         let at = pointer::at(json, error.line(), error.column());

@@ -63,6 +63,22 @@ impl Rule {
             .collect()
     }
 
+    /// In the words of version 1.
+    fn words(&self) -> String {
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |n| n.to_string());
+        match self.devices {
+            // `a` is all devices there, whatever stands behind it.
+            Devices::All => "a".to_owned(),
+            Devices::Some { kind, major, minor } => format!(
+                "{} {}:{} {}",
+                kind.letter(),
+                number(major),
+                number(minor),
+                self.rights()
+            ),
+        }
+    }
+
     /// Whether it is about every right to every device, so that no rule before it counts.
     pub(super) fn is_whole(&self) -> bool {
         self.devices == Devices::All && self.access == ALL
@@ -154,34 +170,56 @@ fn resolve(rule: &DeviceRule, pointer: &str) -> Result<Vec<Rule>> {
     })
 }
 
+const ALLOW: &str = "devices.allow";
+const DENY: &str = "devices.deny";
+
 /// The rules as writes to the files of version 1.
 pub(super) fn v1_settings(rules: &[Rule]) -> impl Iterator<Item = Setting> {
-    rules.iter().map(|rule| {
-        let file = if rule.allow {
-            "devices.allow"
-        } else {
-            "devices.deny"
-        };
-        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        let value = match rule.devices {
-            // `a` is all devices there, whatever stands behind it.
-            Devices::All => "a".to_owned(),
-            Devices::Some { kind, major, minor } => format!(
-                "{} {}:{} {}",
-                kind.letter(),
-                number(major),
-                number(minor),
-                rule.rights()
-            ),
-        };
-        Setting {
-            controller: "devices",
-            file: file.to_owned(),
-            value,
-            missing: Missing::Refuse,
-            pointer: rule.pointer.clone(),
-        }
+    rules.iter().map(|rule| Setting {
+        controller: "devices",
+        file: if rule.allow { ALLOW } else { DENY }.to_owned(),
+        value: rule.words(),
+        missing: Missing::Refuse,
+        pointer: rule.pointer.clone(),
     })
+}
+
+/// What to write to the files of version 1, file and value, to go from `list`, what `devices.list` says, to `rules`.
+///
+/// Where both name single devices only the differences are written, so that no device is away for a moment.
+pub(super) fn v1_changes(list: &str, rules: &[Rule]) -> Vec<(&'static str, String)> {
+    let start = rules.iter().rposition(Rule::is_whole).unwrap_or_default();
+    let behind = rules.get(start + 1..).unwrap_or_default();
+    let is_list = rules.get(start).is_some_and(|rule| !rule.allow)
+        && behind.iter().all(|rule| rule.allow)
+        && !list.starts_with('a');
+    if !is_list {
+        return v1_settings(rules)
+            .map(|setting| {
+                let file = if setting.file == ALLOW { ALLOW } else { DENY };
+                (file, setting.value)
+            })
+            .collect();
+    }
+    let wanted: Vec<String> = behind.iter().map(Rule::words).collect();
+    let now: Vec<&str> = list.lines().collect();
+    let new = wanted
+        .iter()
+        .filter(|rule| !now.contains(&rule.as_str()))
+        .map(|rule| (ALLOW, rule.clone()));
+    let old = now
+        .iter()
+        .filter(|rule| !wanted.iter().any(|wanted| wanted == *rule))
+        .map(|rule| (DENY, (*rule).to_owned()));
+    // What is taken away last may be a part of what was just allowed: that is said again.
+    let again = wanted.iter().map(|rule| (ALLOW, rule.clone()));
+    let old: Vec<_> = old.collect();
+    let again: Vec<_> = if old.is_empty() {
+        Vec::new()
+    } else {
+        again.collect()
+    };
+    new.chain(old).chain(again).collect()
 }
 
 /// The rules as one program of type `BPF_PROG_TYPE_CGROUP_DEVICE`: it gives 1 to allow and 0 to deny.
@@ -274,6 +312,31 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(rules.len(), 5 + DEFAULTS.len());
+    }
+
+    #[test]
+    fn changes_of_version_1() {
+        let list: Vec<String> = rules("[]").iter().skip(1).map(Rule::words).collect();
+        let now = format!("{}\nc 10:7 rw\n", list.join("\n"));
+        let fuse = r#"[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#;
+        let changes = v1_changes(&now, &rules(fuse));
+        let first: Vec<_> = changes
+            .iter()
+            .take(2)
+            .map(|(file, value)| format!("{file} {value}"))
+            .collect();
+        assert_eq!(
+            first,
+            ["devices.allow c 10:229 rw", "devices.deny c 10:7 rw"]
+        );
+        assert!(v1_changes(&list.join("\n"), &rules("[]")).is_empty());
+        // From all devices, and to all of them, there is no way by differences.
+        assert_eq!(
+            v1_changes("a *:* rwm\n", &rules("[]"))[0],
+            (DENY, "a".to_owned())
+        );
+        let all = v1_changes(&now, &rules(r#"[{"allow":true}]"#));
+        assert_eq!(all[1], (ALLOW, "a".to_owned()));
     }
 
     #[test]

@@ -289,6 +289,19 @@ impl Manager {
         self.ask("AttachProcessesToUnit", &arguments).map(drop)
     }
 
+    /// Changes properties of `unit` until it ends.
+    ///
+    /// # Errors
+    /// As for all calls.
+    pub(super) fn set(&mut self, unit: &Unit, properties: &[(String, Value)]) -> Result<()> {
+        let arguments = [
+            Value::text(&unit.name),
+            Value::Bool(true),
+            Value::properties(properties),
+        ];
+        self.ask("SetUnitProperties", &arguments).map(drop)
+    }
+
     /// Waits for the end of the job that `reply` names.
     fn finish(&mut self, reply: &Message, what: &str) -> Result<()> {
         let job = reply.texts.first().map_or("", String::as_str);

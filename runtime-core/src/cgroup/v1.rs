@@ -82,6 +82,11 @@ fn add_memory(all: &mut Settings, memory: &Memory) -> Result<()> {
             all.add("memory", file, value, element);
         }
     }
+    // Without a limit of memory one of both makes no sense.
+    if memory.limit.is_some_and(|limit| limit < 0) && memory.swap.unwrap_or(0) == 0 {
+        let both = ("memory.memsw.limit_in_bytes", "-1".to_owned());
+        all.add_or("memory", both, "memory/limit", Missing::Ignore);
+    }
     if let Some(swappiness) = memory.swappiness {
         all.add(
             "memory",
@@ -275,7 +280,7 @@ mod tests {
 
     #[test]
     fn limits() {
-        let cases: [(&str, &[(&str, &str)]); 7] = [
+        let cases: [(&str, &[(&str, &str)]); 8] = [
             (
                 r#"{"memory":{"limit":1000,"swap":2000}}"#,
                 &[
@@ -285,6 +290,13 @@ mod tests {
             ),
             (
                 r#"{"memory":{"limit":-1,"swap":-1}}"#,
+                &[
+                    ("memory.limit_in_bytes", "-1"),
+                    ("memory.memsw.limit_in_bytes", "-1"),
+                ],
+            ),
+            (
+                r#"{"memory":{"limit":-1}}"#,
                 &[
                     ("memory.limit_in_bytes", "-1"),
                     ("memory.memsw.limit_in_bytes", "-1"),
