@@ -59,7 +59,8 @@ pub(super) fn make_ancestors(path: &Path) -> Result<()> {
         }
         Err(errno) => return Err(Error::os(format!("mkdir({path:?}, 0755)"), errno)),
     }
-    if path.join("cpuset.cpus").exists() {
+    // By a file that version 2, where nothing need be handed down, does not have.
+    if path.join("cpuset.cpu_exclusive").exists() {
         v1::inherit_cpuset(path)
     } else {
         Ok(())

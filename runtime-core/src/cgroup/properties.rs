@@ -285,10 +285,8 @@ fn device_name(rule: &Rule, groups: &str) -> Option<String> {
             })?;
             Some(format!("{word}-{group}"))
         }
-        (Some(major), Some(minor)) => {
-            let path = format!("/dev/{word}/{major}:{minor}");
-            fs::exists(&path).is_ok_and(|exists| exists).then_some(path)
-        }
+        // By these paths systemd takes the numbers, whether or not there is a node.
+        (Some(major), Some(minor)) => Some(format!("/dev/{word}/{major}:{minor}")),
         (None, Some(_)) => None,
     }
 }
@@ -500,6 +498,7 @@ mod tests {
         let named = |index: usize| device_name(&rules[index], groups);
         assert_eq!(named(1).as_deref(), Some("char-*"));
         assert_eq!(named(2).as_deref(), Some("block-*"));
+        assert_eq!(named(3).as_deref(), Some("/dev/char/1:3"));
         assert_eq!(named(9).as_deref(), Some("char-pts"));
         let all = serde_json::from_str::<Vec<_>>(r#"[{"allow":true}]"#).unwrap();
         let policy = |rules: &[Rule]| of_devices(rules)[0].1.clone();
