@@ -34,6 +34,7 @@ mod command;
 mod container;
 mod harness;
 pub mod image_support;
+pub mod machine;
 mod need;
 mod programs;
 mod sockets;

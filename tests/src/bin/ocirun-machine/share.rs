@@ -1,0 +1,214 @@
+//! The second disk: the job, our release programs and the built whole-program tests.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ocirun_tests::build;
+use ocirun_tests::machine::{Job, SHARE, Task};
+use serde_json::Value;
+
+use crate::image::{run, tree_size};
+
+/// The one that boots a machine itself.
+const NOT_INSIDE: &str = "machine";
+
+/// What cargo built of the package of tests.
+#[derive(Debug)]
+pub struct Built {
+    /// Test files by name.
+    tests: Vec<(String, PathBuf)>,
+    guest: PathBuf,
+    probe: PathBuf,
+}
+
+impl Built {
+    /// Builds the whole-program tests and the programs they use.
+    ///
+    /// # Errors
+    /// In words, if cargo fails.
+    pub fn with_cargo() -> Result<Self, String> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["test", "--no-run", "--package", "ocirun-tests", "--quiet"])
+            .args(["--test", "*"])
+            .arg("--message-format=json-render-diagnostics")
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| format!("start cargo: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("cargo test --no-run: {}", output.status));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let messages: Vec<Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let of_kind = |kind: &'static str, test: bool| {
+            messages
+                .iter()
+                .filter(move |message| {
+                    message["target"]["kind"][0] == kind && message["profile"]["test"] == test
+                })
+                .filter_map(|message| {
+                    let name = message["target"]["name"].as_str()?.to_owned();
+                    Some((name, PathBuf::from(message["executable"].as_str()?)))
+                })
+        };
+        let program = |wanted: &str| {
+            of_kind("bin", false)
+                .find(|(name, _)| name == wanted)
+                .map(|(_, path)| path)
+                .ok_or_else(|| format!("cargo built no {wanted}"))
+        };
+        let mut tests: Vec<_> = of_kind("test", true)
+            .filter(|(name, _)| name != NOT_INSIDE)
+            .collect();
+        tests.sort();
+        Ok(Self {
+            guest: program("ocirun-guest")?,
+            probe: program("ocirun-probe")?,
+            tests,
+        })
+    }
+
+    /// The guest's program.
+    #[must_use]
+    pub fn guest(&self) -> &Path {
+        &self.guest
+    }
+
+    /// The names of these test files, or of all.
+    ///
+    /// # Errors
+    /// In words, if there is no such file.
+    pub fn choose(&self, wanted: &[String]) -> Result<Vec<String>, String> {
+        let all = || self.tests.iter().map(|(name, _)| name.clone());
+        match wanted
+            .iter()
+            .find(|name| all().all(|other| other != **name))
+        {
+            Some(name) => Err(format!("{name}: no such test file")),
+            None if wanted.is_empty() => Ok(all().collect()),
+            None => Ok(wanted.to_vec()),
+        }
+    }
+
+    /// The task that runs a test file.
+    #[must_use]
+    pub fn task(name: &str, arguments: &[String]) -> Task {
+        let program = format!("{SHARE}/deps/{name}");
+        Task {
+            name: name.to_owned(),
+            command: [&[program], arguments].concat(),
+        }
+    }
+}
+
+/// The programs under test: where they are on the host, and what the tests are told.
+#[derive(Debug)]
+pub struct Programs {
+    files: Vec<PathBuf>,
+    /// For the job.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Programs {
+    /// `RUNTIME`, `INIT` and `IMAGE_PROGRAM`: a path of the host is shared in, a name is one of the machine's own
+    /// programs. Without them ours are built, as far as these test files use them.
+    ///
+    /// # Errors
+    /// In words, if a named program is not there.
+    pub fn choose(tests: &[String]) -> Result<Self, String> {
+        let any = |prefix: &str| tests.iter().any(|name| name.starts_with(prefix));
+        let mut own = Self {
+            files: Vec::new(),
+            environment: Vec::new(),
+        };
+        own.add("RUNTIME", || Some(build("oci-runtime", "ocirun")))?;
+        // The tests of the init carry ours with them.
+        own.add("INIT", || None)?;
+        own.add("IMAGE_PROGRAM", || {
+            any("image_").then(|| build("image-store", "ocirun-image"))
+        })?;
+        Ok(own)
+    }
+
+    fn add(&mut self, variable: &str, ours: impl Fn() -> Option<PathBuf>) -> Result<(), String> {
+        let given = std::env::var(variable).unwrap_or_default();
+        let path = match given.as_str() {
+            "" => ours(),
+            name if !name.contains('/') => {
+                self.environment.push((variable.to_owned(), given));
+                return Ok(());
+            }
+            path => Some(
+                fs::canonicalize(path).map_err(|error| format!("{variable}={path}: {error}"))?,
+            ),
+        };
+        if let Some(path) = path {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.environment
+                .push((variable.to_owned(), format!("{SHARE}/{name}")));
+            self.files.push(path);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the disk.
+///
+/// # Errors
+/// In words.
+pub fn write(
+    scratch: &Path,
+    built: &Built,
+    programs: &Programs,
+    job: &Job,
+) -> Result<PathBuf, String> {
+    let tree = scratch.join("share");
+    fill(&tree, built, programs, job)
+        .map_err(|error| format!("write the shared files: {error}"))?;
+    let disk = scratch.join("share.ext4");
+    let size = 32 + tree_size(&tree)? / (1 << 20) * 11 / 10;
+    run(Command::new("mke2fs")
+        .args([
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-E",
+            "root_owner=0:0",
+            "-d",
+        ])
+        .arg(&tree)
+        .arg(&disk)
+        .arg(format!("{size}M")))?;
+    Ok(disk)
+}
+
+fn fill(tree: &Path, built: &Built, programs: &Programs, job: &Job) -> io::Result<()> {
+    // Test programs find the probe where cargo puts it: beside their directory.
+    fs::create_dir_all(tree.join("deps"))?;
+    fs::write(tree.join("job.json"), serde_json::to_vec(job)?)?;
+    place(&built.guest, &tree.join("ocirun-guest"))?;
+    place(&built.probe, &tree.join("ocirun-probe"))?;
+    for path in &programs.files {
+        place(path, &tree.join(path.file_name().unwrap_or_default()))?;
+    }
+    for (name, path) in &built.tests {
+        let program = format!("{SHARE}/deps/{name}");
+        if job.tasks.iter().any(|task| task.command[0] == program) {
+            place(path, &tree.join("deps").join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A link where that is possible.
+fn place(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to).or_else(|_other_file_system| fs::copy(from, to).map(drop))
+}
