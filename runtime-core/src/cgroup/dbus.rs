@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Call, Error, Result};
+use crate::host::in_user_namespace;
 
 /// Longest message that is taken.
 const LONGEST: usize = 1 << 20;
@@ -308,20 +309,31 @@ impl Connection {
     }
 
     fn authenticate(&mut self) -> Result<()> {
-        // Without a name the server takes the socket's credentials, which hold in any user namespace.
-        self.send(b"\0AUTH EXTERNAL\r\n")?;
+        let words = if in_user_namespace() {
+            // Ids here are not those of the server. Without one it takes the socket's credentials.
+            "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n".to_owned()
+        } else {
+            let id: String = nix::unistd::geteuid()
+                .to_string()
+                .bytes()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("\0AUTH EXTERNAL {id}\r\nBEGIN\r\n")
+        };
+        // All in one, and nothing behind it before the answer: a message that systemd reads together with BEGIN lies
+        // there until something else comes.
+        self.send(words.as_bytes())?;
         let mut answer = self.line()?;
-        if answer.starts_with("DATA") {
-            self.send(b"DATA\r\n")?;
+        if answer == "DATA" {
             answer = self.line()?;
         }
-        if !answer.starts_with("OK") {
-            return Err(Error::os(
-                format!("authentication by D-Bus: {answer:?}"),
-                Errno::EACCES,
-            ));
+        if answer.starts_with("OK") {
+            return Ok(());
         }
-        self.send(b"BEGIN\r\n")
+        Err(Error::os(
+            format!("authentication by D-Bus: {answer:?}"),
+            Errno::EACCES,
+        ))
     }
 
     fn line(&mut self) -> Result<String> {
