@@ -48,7 +48,7 @@ pub use container::Container;
 pub use harness::Suite;
 pub use need::Need;
 pub use programs::{
-    Kind, Runtime, build, differs_on_runc, probe_program, program_in_path, runtime,
+    Kind, Runtime, build, differs_on_runc, own_program, probe_program, program_in_path, runtime,
 };
 pub use sockets::{accept_in_time, receive_descriptors};
 pub use spec::{default_spec, rootless_spec};

@@ -1,9 +1,10 @@
 //! What a test needs of the machine, and the reason to give when it is not there.
 
 use std::fs;
+use std::process::Command;
 
 use crate::cgroup::v1_mount;
-use crate::programs::{Kind, program_in_path, runtime};
+use crate::programs::{Kind, own_program, program_in_path, runtime};
 
 /// Something a test cannot do without.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub enum Need {
     Cgroup(&'static str),
     /// systemd as the manager of this machine.
     Systemd,
+    /// The test machine: a virtual one that can be booted here.
+    Machine,
     /// User namespaces, for an ordinary user as well.
     UserNamespace,
     /// Capability with this number (capabilities(7)), for tests that root may be denied in a virtual machine.
@@ -59,6 +62,7 @@ impl Need {
                 fs::exists("/run/systemd/system").unwrap_or(false),
                 "needs systemd".to_owned(),
             ),
+            Self::Machine => return machine_absent(),
             Self::UserNamespace => (user_namespaces(), "needs user namespaces".to_owned()),
             Self::Capability(number) => {
                 (has_capability(number), format!("needs capability {number}"))
@@ -79,6 +83,18 @@ impl Need {
             ),
         };
         (!met).then_some(reason)
+    }
+}
+
+/// The machine's own program knows.
+fn machine_absent() -> Option<String> {
+    let check = Command::new(own_program("ocirun-machine"))
+        .arg("check")
+        .output();
+    match check {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("start ocirun-machine: {error}")),
     }
 }
 

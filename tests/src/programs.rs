@@ -111,18 +111,25 @@ pub fn build(package: &str, name: &str) -> PathBuf {
 /// When it is not there and cannot be built.
 pub fn probe_program() -> &'static Path {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
-    PROBE.get_or_init(|| {
-        let own = std::env::current_exe().expect("path of the running program");
-        let beside = own
-            .ancestors()
-            .skip(1)
-            .take(2)
-            .map(|directory| directory.join("ocirun-probe"));
-        beside
-            .into_iter()
-            .find(|file| file.is_file())
-            .unwrap_or_else(|| build("ocirun-tests", "ocirun-probe"))
-    })
+    PROBE.get_or_init(|| own_program("ocirun-probe"))
+}
+
+/// A program of this package: the one that cargo built beside the running test, otherwise built now.
+///
+/// # Panics
+/// When it is not there and cannot be built.
+#[must_use]
+pub fn own_program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("path of the running program");
+    let beside = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name));
+    beside
+        .into_iter()
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| build("ocirun-tests", name))
 }
 
 /// True on runc, where it is known to do otherwise than `ocirun`; the reason stays in the source for the reader.

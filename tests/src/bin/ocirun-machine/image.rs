@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -33,6 +35,8 @@ const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "uidmap",
 ];
+/// How long the mirror may take to answer.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
 /// What the disk holds besides its files, in MiB.
 const FREE_SPACE: u64 = 1024;
 /// Changed where the steps of this file change what they make.
@@ -166,10 +170,26 @@ fn missing_program() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("making the test machine's image needs root, for debootstrap".to_owned());
     }
-    ["debootstrap", "mke2fs"]
+    let program = ["debootstrap", "mke2fs"]
         .into_iter()
         .find(|name| program_in_path(name).is_none())
-        .map(|name| format!("making the test machine's image needs the program {name}"))
+        .map(|name| format!("making the test machine's image needs the program {name}"));
+    program.or_else(mirror_out_of_reach)
+}
+
+/// The reason why Debian's mirror cannot be asked, unless a proxy is to be.
+fn mirror_out_of_reach() -> Option<String> {
+    if ["http_proxy", "HTTP_PROXY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+    {
+        return None;
+    }
+    let host = MIRROR.trim_start_matches("http://").split('/').next()?;
+    let reached = (host, 80).to_socket_addrs().is_ok_and(|mut addresses| {
+        addresses.any(|address| TcpStream::connect_timeout(&address, MIRROR_PATIENCE).is_ok())
+    });
+    (!reached).then(|| format!("making the test machine's image needs {host}"))
 }
 
 /// Makes the image in a temporary directory beside its place, and moves it there when it is whole.

@@ -37,7 +37,8 @@ with a delegated cgroup), -6.12 (Debian's newer kernel).
 
 RUNTIME, INIT and IMAGE_PROGRAM choose the programs under test: a path is shared in, a name is one of the machine's own
 (RUNTIME=runc, RUNTIME=crun). OCIRUN_MACHINE_CACHE is where images are kept. OCIRUN_MACHINE_LIMIT is how many seconds
-one test file may take (900). OCIRUN_MACHINE_KERNEL is appended to the kernel's command line.
+one test file may take (900). OCIRUN_MACHINE_KERNEL is appended to the kernel's command line. OCIRUN_MACHINE_PROGRAMS
+is a `deps` directory with built tests, in place of building them.
 ";
 
 fn main() -> ExitCode {
@@ -127,7 +128,7 @@ impl Work {
             return Err(reason);
         }
         let image = Image::get()?;
-        let built = Built::with_cargo()?;
+        let built = Built::get()?;
         let (names, tasks) = match arguments {
             [sh, script] if sh == "sh" => {
                 let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use ocirun_tests::build;
 use ocirun_tests::machine::{Job, SHARE, Task};
@@ -24,11 +25,40 @@ pub struct Built {
 }
 
 impl Built {
-    /// Builds the whole-program tests and the programs they use.
+    /// The whole-program tests and the programs they use: those of `OCIRUN_MACHINE_PROGRAMS`, or built now.
     ///
     /// # Errors
-    /// In words, if cargo fails.
-    pub fn with_cargo() -> Result<Self, String> {
+    /// In words, if something is missing or cargo fails.
+    pub fn get() -> Result<Self, String> {
+        match std::env::var_os("OCIRUN_MACHINE_PROGRAMS") {
+            Some(directory) if !directory.is_empty() => Self::in_directory(Path::new(&directory))
+                .map_err(|error| format!("{}: {error}", directory.display())),
+            _ => Self::with_cargo(),
+        }
+    }
+
+    /// What cargo left in a `deps` directory: of each test file the newest program, beside older ones and those of
+    /// other features. It was built from today's sources if any was.
+    fn in_directory(deps: &Path) -> io::Result<Self> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut tests = Vec::new();
+        for entry in fs::read_dir(sources)? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            if path.extension().is_some_and(|end| end == "rs") && name != NOT_INSIDE {
+                tests.push((name.clone().into_owned(), newest(deps, &name)?));
+            }
+        }
+        tests.sort();
+        let beside = deps.parent().unwrap_or(deps);
+        Ok(Self {
+            tests,
+            guest: beside.join("ocirun-guest"),
+            probe: beside.join("ocirun-probe"),
+        })
+    }
+
+    fn with_cargo() -> Result<Self, String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -105,6 +135,27 @@ impl Built {
             command: [&[program], arguments].concat(),
         }
     }
+}
+
+/// The newest of the programs `name-HASH`.
+fn newest(deps: &Path, name: &str) -> io::Result<PathBuf> {
+    let mut found: Option<(SystemTime, PathBuf)> = None;
+    for entry in fs::read_dir(deps)? {
+        let entry = entry?;
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let hash = file
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('-'));
+        if hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            let time = entry.metadata()?.modified()?;
+            if found.as_ref().is_none_or(|(newest, _)| time > *newest) {
+                found = Some((time, entry.path()));
+            }
+        }
+    }
+    found
+        .map(|(_, path)| path)
+        .ok_or_else(|| io::Error::other(format!("no program of the test file {name}")))
 }
 
 /// The programs under test: where they are on the host, and what the tests are told.

@@ -1,0 +1,100 @@
+//! The test machine itself, and a short choice of the other files run in it: `cargo machine` is the long one.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::{Command, ExitCode, Output};
+
+use ocirun_tests::{Need, Suite};
+
+/// What runs in the machine as part of `cargo test`, with version 2 of cgroups and systemd.
+const CHOICE: &[&str] = &["lifecycle", "cgroups_v2", "systemd"];
+
+fn machine(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let own = std::env::current_exe().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_ocirun-machine"))
+        .args(arguments)
+        .env("OCIRUN_MACHINE_PROGRAMS", own.parent().unwrap())
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
+}
+
+fn the_short_choice_passes() {
+    let output = machine(&[&["v2"], CHOICE].concat(), &[]);
+    let words = words(&output);
+    assert!(output.status.success(), "{words}");
+    for name in CHOICE {
+        let row = words
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("| {name} | ")));
+        let passed = row.and_then(|cell| cell.split(' ').next());
+        assert!(passed.is_some_and(|count| count != "0"), "{name}: {words}");
+    }
+}
+
+fn output_and_failure_come_back() {
+    let output = machine(&["v2-plain", "sh", "echo to the host; exit 3"], &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "to the host\n");
+    assert!(words(&output).contains("exit code 3"), "{}", words(&output));
+}
+
+fn an_ordinary_user_has_a_cgroup_of_its_own() {
+    let script =
+        "test $(id -u) = 1000 && mkdir /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/below";
+    let output = machine(&["v2-user", "sh", script], &[]);
+    assert!(output.status.success(), "{}", words(&output));
+}
+
+fn a_task_that_hangs_is_ended() {
+    let limit = [("OCIRUN_MACHINE_LIMIT", "1")];
+    let output = machine(&["v2-plain", "sh", "sleep 1000"], &limit);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(
+        words(&output).contains("exit code 124"),
+        "{}",
+        words(&output)
+    );
+}
+
+fn a_machine_that_does_not_boot_shows_its_console() {
+    let panic = [("OCIRUN_MACHINE_KERNEL", "rdinit=/nothing")];
+    let output = machine(&["v2-plain", "sh", "true"], &panic);
+    assert_eq!(output.status.code(), Some(2), "{}", words(&output));
+    assert!(
+        words(&output).contains("Kernel panic"),
+        "{}",
+        words(&output)
+    );
+}
+
+fn main() -> ExitCode {
+    const NEEDS: &[Need] = &[Need::Machine];
+    Suite::new()
+        .test("the_short_choice_passes", NEEDS, the_short_choice_passes)
+        .test(
+            "output_and_failure_come_back",
+            NEEDS,
+            output_and_failure_come_back,
+        )
+        .test(
+            "an_ordinary_user_has_a_cgroup_of_its_own",
+            NEEDS,
+            an_ordinary_user_has_a_cgroup_of_its_own,
+        )
+        .test(
+            "a_task_that_hangs_is_ended",
+            NEEDS,
+            a_task_that_hangs_is_ended,
+        )
+        .test(
+            "a_machine_that_does_not_boot_shows_its_console",
+            NEEDS,
+            a_machine_that_does_not_boot_shows_its_console,
+        )
+        .sequential()
+        .run()
+}
