@@ -21,7 +21,7 @@ const SECURITY: &str = "http://deb.debian.org/debian-security";
 const SUITE: &str = "bookworm";
 const PACKAGES: &[&str] = &[
     "apparmor",
-    "busybox",
+    "busybox-static",
     "ca-certificates",
     "crun",
     "dbus",
