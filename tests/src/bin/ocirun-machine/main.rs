@@ -9,6 +9,7 @@ mod modules;
 mod qemu;
 mod ramdisk;
 mod report;
+mod scratch;
 mod share;
 mod variant;
 
@@ -21,19 +22,21 @@ use ocirun_tests::machine::{Job, Message, Task};
 use image::Image;
 use qemu::{Accelerator, Event, Machine};
 use report::{Counts, Outcome, Row, table};
+use scratch::Scratch;
 use share::{Built, Programs};
 use variant::{MATRIX, Variant};
 
 const HELP: &str = "\
-cargo machine [VARIANT] [TEST-FILE...] [-- ARGUMENT...]   run test files (all without a name) in a machine
+cargo machine [VARIANT] [TEST-FILE...] [-- ARGUMENT...]   run test files in a machine
 cargo machine [VARIANT] sh COMMAND                        run a shell command there
-cargo machine matrix [TEST-FILE...] [-- ARGUMENT...]      run in every variant, and print a table
+cargo machine matrix [TEST-FILE...] [-- ARGUMENT...]      run test files in every variant
 cargo machine list                                        print the variants of the matrix
 cargo machine image                                       make the disk image, if it is not there
 cargo machine check                                       say why no machine can run here, and fail; or succeed
 
 A variant is v2 (without a name), hybrid or v1, with what differs appended: -plain (no systemd), -user (an ordinary user
-with a delegated cgroup), -6.12 (Debian's newer kernel).
+with a delegated cgroup), -6.12 (Debian's newer kernel). Without a TEST-FILE all that test the runtime are run, with
+\"all\" those of ocirun-image as well. ARGUMENTs are the harness'. More than one file ends with a table.
 
 RUNTIME, INIT and IMAGE_PROGRAM choose the programs under test: a path is shared in, a name is one of the machine's own
 (RUNTIME=runc, RUNTIME=crun). OCIRUN_MACHINE_CACHE is where images are kept. OCIRUN_MACHINE_LIMIT is how many seconds
@@ -156,10 +159,7 @@ impl Work {
     fn run(&self, variant: Variant) -> Result<Vec<Outcome>, String> {
         let begin = Instant::now();
         let words = |error: io::Error| format!("prepare the machine: {error}");
-        let scratch = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(self.image.cache())
-            .map_err(words)?;
+        let scratch = Scratch::new(self.image.cache()).map_err(words)?;
         let ramdisk = scratch.path().join("ramdisk");
         ramdisk::write(
             &ramdisk,

@@ -44,15 +44,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// `passed (ignored)`, and in bold what is not as it should be.
     fn cell(&self) -> String {
         match (self.counts, self.code) {
-            (Some(counts), _) => {
+            (Some(counts), code) => {
                 let mut cell = counts.passed.to_string();
                 if counts.ignored > 0 {
-                    let _infallible = write!(cell, " ({} ignored)", counts.ignored);
+                    let _infallible = write!(cell, " ({})", counts.ignored);
                 }
                 if counts.failed > 0 {
                     let _infallible = write!(cell, " **{} failed**", counts.failed);
+                } else if code != Some(0) {
+                    cell.push_str(" **failed**");
                 }
                 cell
             }
@@ -78,7 +81,7 @@ pub fn table(rows: &[Row]) -> String {
             names.push(&outcome.name);
         }
     }
-    let mut text = String::from("| |");
+    let mut text = String::from("| passed (ignored) |");
     for (variant, _) in rows {
         let _infallible = write!(text, " {variant} |");
     }
@@ -128,7 +131,7 @@ mod tests {
         ];
         assert_eq!(
             table(&rows),
-            "| | v2 | v1 |\n|---|---|---|\n| exec | 3 (1 ignored) | **not run** |\n"
+            "| passed (ignored) | v2 | v1 |\n|---|---|---|\n| exec | 3 (1) | **not run** |\n"
         );
     }
 }

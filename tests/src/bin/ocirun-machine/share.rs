@@ -15,6 +15,9 @@ use crate::image::{run, tree_size};
 /// The one that boots a machine itself.
 const NOT_INSIDE: &str = "machine";
 
+/// In front of the names of what tests `ocirun-image`, which has little to do with a machine's cgroups.
+const IMAGE_PREFIX: &str = "image_";
+
 /// What cargo built of the package of tests.
 #[derive(Debug)]
 pub struct Built {
@@ -110,19 +113,22 @@ impl Built {
         &self.guest
     }
 
-    /// The names of these test files, or of all.
+    /// The names of these test files; all of the runtime without a name, all there are for `all`.
     ///
     /// # Errors
     /// In words, if there is no such file.
     pub fn choose(&self, wanted: &[String]) -> Result<Vec<String>, String> {
         let all = || self.tests.iter().map(|(name, _)| name.clone());
-        match wanted
-            .iter()
-            .find(|name| all().all(|other| other != **name))
-        {
-            Some(name) => Err(format!("{name}: no such test file")),
-            None if wanted.is_empty() => Ok(all().collect()),
-            None => Ok(wanted.to_vec()),
+        let unknown = |name: &&String| all().all(|other| other != **name);
+        match wanted {
+            [] => Ok(all()
+                .filter(|name| !name.starts_with(IMAGE_PREFIX))
+                .collect()),
+            [word] if word == "all" => Ok(all().collect()),
+            names => match names.iter().find(unknown) {
+                Some(name) => Err(format!("{name}: no such test file")),
+                None => Ok(names.to_vec()),
+            },
         }
     }
 
@@ -173,7 +179,7 @@ impl Programs {
     /// # Errors
     /// In words, if a named program is not there.
     pub fn choose(tests: &[String]) -> Result<Self, String> {
-        let any = |prefix: &str| tests.iter().any(|name| name.starts_with(prefix));
+        let image = tests.iter().any(|name| name.starts_with(IMAGE_PREFIX));
         let mut own = Self {
             files: Vec::new(),
             environment: Vec::new(),
@@ -182,7 +188,7 @@ impl Programs {
         // The tests of the init carry ours with them.
         own.add("INIT", || None)?;
         own.add("IMAGE_PROGRAM", || {
-            any("image_").then(|| build("image-store", "ocirun-image"))
+            image.then(|| build("image-store", "ocirun-image"))
         })?;
         Ok(own)
     }
