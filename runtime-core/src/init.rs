@@ -21,6 +21,7 @@ use crate::state::Status;
 use crate::sync::{Channel, Failure, Message};
 
 pub(crate) mod cgroups;
+mod copy_up;
 pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod identity;

@@ -310,6 +310,51 @@ fn tmpcopyup_keeps_what_was_there() {
     );
 }
 
+fn copied_up(bundle: Bundle, options: &[&str]) -> Bundle {
+    bundle.mount(
+        json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": options}),
+    )
+}
+
+fn tmpcopyup_keeps_owners_and_modes() {
+    let bundle = Bundle::new();
+    let file = bundle.inside("/etc/file");
+    fs::write(&file, "content").unwrap();
+    std::os::unix::fs::chown(&file, Some(5), Some(6)).unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o4750)).unwrap();
+    let found = values(
+        copied_up(bundle, &["tmpcopyup", "ro"]),
+        &[
+            "stat",
+            "/etc/file",
+            ",",
+            "write",
+            "/etc/new",
+            "x",
+            ",",
+            "report",
+        ],
+    );
+    assert_eq!(
+        (&found[0]["mode"], &found[0]["uid"], &found[0]["gid"]),
+        (&json!("4750"), &json!(5), &json!(6))
+    );
+    assert_eq!(found[1], json!({"errno": "EROFS"}));
+    assert!(has(at(&found[2], "/etc"), "ro"));
+}
+
+fn tmpcopyup_does_not_follow_links() {
+    let bundle = Bundle::new();
+    std::os::unix::fs::symlink("/etc/hostname", bundle.inside("/etc/host")).unwrap();
+    std::os::unix::fs::symlink("../../..", bundle.inside("/etc/up")).unwrap();
+    let found = values(
+        copied_up(bundle, &["tmpcopyup"]),
+        &["stat", "/etc/host", ",", "stat", "/etc/up"],
+    );
+    let targets: Vec<&Value> = found.iter().map(|found| &found["target"]).collect();
+    assert_eq!(targets, ["/etc/hostname", "../../.."]);
+}
+
 fn mounts_are_made_in_order() {
     let bundle =
         Bundle::new().mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "first"}));
@@ -657,6 +702,9 @@ suite! {
         the_later_option_wins,
         data_of_a_tmpfs,
         a_tmpfs_takes_the_mode_of_what_it_covers,
+        tmpcopyup_keeps_what_was_there,
+        tmpcopyup_keeps_owners_and_modes,
+        tmpcopyup_does_not_follow_links,
         mounts_are_made_in_order,
         an_unknown_file_system_is_refused,
         an_unknown_option_reaches_the_file_system,
@@ -678,7 +726,6 @@ suite! {
     ],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
     &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 has no idmapped mounts"), Need::NotOcirun("id-mapped mounts are not supported yet")] => [idmapped_bind_mount],
-    &[Need::Root, Need::NotOcirun("tmpcopyup is not supported yet")] => [tmpcopyup_keeps_what_was_there],
     &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
     &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [
         the_mode_option_wins_over_what_is_covered,

@@ -6,10 +6,10 @@ use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::{At, BindSource, Prepared, Result, Step, cgroups};
+use super::{At, BindSource, Prepared, Result, Step, cgroups, copy_up};
 use crate::kernel::mount::{self, Attributes, Change, Scope};
 use crate::plan::Plan;
-use crate::plan::mounts::{Kind, Mount};
+use crate::plan::mounts::{Contents, Kind, Mount};
 use crate::root::{Leaf, Links, Root};
 
 /// Makes one mount, at its place in the list.
@@ -192,6 +192,7 @@ fn new_file_system(which: (&Mount, usize), target: &OwnedFd) -> Result<OwnedFd> 
         filesystem,
         source,
         parameters,
+        contents,
     } = &mount.kind
     else {
         return Err(Errno::EINVAL).at(step, index, "fsopen()");
@@ -224,9 +225,18 @@ fn new_file_system(which: (&Mount, usize), target: &OwnedFd) -> Result<OwnedFd> 
             format_args!("fsconfig(\"mode\", {mode:?})"),
         )?;
     }
-    mount::fs_mount(context.as_fd(), mount.change.set).at(
+    let first = match contents {
+        Contents::Own => mount.change.set,
+        Contents::CopiedUp => Attributes::default(),
+    };
+    let tree = mount::fs_mount(context.as_fd(), first).at(
         step,
         index,
         format_args!("fsmount({filesystem:?})"),
-    )
+    )?;
+    if *contents == Contents::CopiedUp {
+        copy_up::copy(target, &tree).at(step, index, "tmpcopyup")?;
+        change_attributes(&tree, Scope::One, mount.change).at(step, index, "mount_setattr()")?;
+    }
+    Ok(tree)
 }

@@ -75,6 +75,12 @@ impl Attributes {
         Self(self.0 & !other.0)
     }
 
+    /// Whether all of `other` are in it.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether no attribute is in it.
     #[must_use]
     pub const fn is_empty(self) -> bool {

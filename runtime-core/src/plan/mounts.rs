@@ -38,11 +38,21 @@ pub(crate) enum Kind {
         filesystem: CString,
         source: Option<CString>,
         parameters: Vec<(CString, Option<CString>)>,
+        contents: Contents,
     },
     /// The container's view of its cgroups.
     Cgroup,
     /// New attributes for what is mounted there already.
     Remount,
+}
+
+/// What a new file system begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// What it has of its own.
+    Own,
+    /// A copy of what it covers (`tmpcopyup`).
+    CopiedUp,
 }
 
 /// Whether `/dev` gets its nodes.
@@ -131,6 +141,12 @@ fn bind_kind(
             "has a NUL byte",
         ));
     }
+    if let Some(index) = options.copy_up {
+        return Err(Error::invalid_spec(
+            &format!("{pointer}/options/{index}"),
+            "tmpcopyup is for tmpfs, not for a bind mount",
+        ));
+    }
     if let Some((index, option)) = options.parameters.first() {
         let text =
             format!("bind mounts cannot have any filesystem-specific options applied: {option:?}");
@@ -160,8 +176,18 @@ fn new_kind(
             value.map(|value| c_string(value, &pointer)).transpose()?,
         ));
     }
-    // mount(2) made both the mount and the file system read-only.
-    if options.change.set.0 & A::RDONLY.0 != 0 {
+    let contents = match options.copy_up {
+        None => Contents::Own,
+        Some(_) if type_name == "tmpfs" => Contents::CopiedUp,
+        Some(index) => {
+            return Err(Error::invalid_spec(
+                &format!("{pointer}/options/{index}"),
+                &format!("tmpcopyup is for tmpfs, not for {type_name}"),
+            ));
+        }
+    };
+    // mount(2) made both the mount and the file system read-only. What is to be filled is so later, as a mount.
+    if options.change.set.contains(A::RDONLY) && contents == Contents::Own {
         parameters.push((c"ro".to_owned(), None));
     }
     let source = written
@@ -174,6 +200,7 @@ fn new_kind(
             .map(|source| c_string(source, &format!("{pointer}/source")))
             .transpose()?,
         parameters,
+        contents,
     })
 }
 
@@ -349,6 +376,11 @@ mod tests {
                 mount("bind", "/d", &["bind", "size=1m"]),
                 "/mounts/0/options/1",
             ),
+            (
+                mount("bind", "/d", &["bind", "tmpcopyup"]),
+                "/mounts/0/options/1",
+            ),
+            (mount("ramfs", "/d", &["tmpcopyup"]), "/mounts/0/options/0"),
         ];
         for (mount, pointer) in cases {
             let error = compile_one(&mount, 0, &mut Vec::new()).unwrap_err();
@@ -401,6 +433,22 @@ mod tests {
                 ("ro", None)
             ]
         );
+    }
+
+    #[test]
+    fn what_is_copied_up_is_read_only_later() {
+        let options = ["tmpcopyup", "ro"];
+        let mount = compile_one(&mount("tmpfs", "/t", &options), 0, &mut Vec::new()).unwrap();
+        assert!(mount.change.set.contains(A::RDONLY));
+        let Kind::New {
+            parameters,
+            contents,
+            ..
+        } = mount.kind
+        else {
+            panic!("not a new file system")
+        };
+        assert_eq!((parameters.len(), contents), (0, Contents::CopiedUp));
     }
 
     #[test]

@@ -18,14 +18,15 @@ enum Effect {
     /// A parameter of the file system, by the same name.
     Parameter,
     Remount,
+    CopyUp,
     Nothing,
     Unsupported,
 }
 
 use Attributes as A;
 use Effect::{
-    AccessTime, AccessTimeAll, Bind, Clear, ClearAll, Nothing, Parameter, Remount, Set, SetAll,
-    Unsupported,
+    AccessTime, AccessTimeAll, Bind, Clear, ClearAll, CopyUp, Nothing, Parameter, Remount, Set,
+    SetAll, Unsupported,
 };
 use Propagation::{Private, Shared, Slave, Unbindable};
 use Scope::{One, Tree};
@@ -94,7 +95,7 @@ const OPTIONS: [(&str, Effect); 65] = [
     ("suid", Clear(A::NOSUID)),
     ("symfollow", Clear(A::NOSYMFOLLOW)),
     ("sync", Parameter),
-    ("tmpcopyup", Unsupported),
+    ("tmpcopyup", CopyUp),
     ("unbindable", Effect::Propagation(Unbindable, One)),
     ("userxattr", Parameter),
 ];
@@ -141,6 +142,8 @@ pub(super) struct Options {
     pub(super) propagation: Vec<(Propagation, Scope)>,
     pub(super) bind: Option<Scope>,
     pub(super) remount: bool,
+    /// Its place in `options`.
+    pub(super) copy_up: Option<usize>,
     /// With the place of each in `options`.
     pub(super) parameters: Vec<(usize, String)>,
 }
@@ -167,6 +170,7 @@ impl Options {
                 Effect::Propagation(kind, scope) => options.propagation.push((kind, scope)),
                 Bind(scope) => options.bind = Some(scope),
                 Remount => options.remount = true,
+                CopyUp => options.copy_up = Some(index),
                 Parameter => options.parameters.push((index, option.clone())),
                 Nothing => {}
                 Unsupported => {
