@@ -19,6 +19,7 @@ use crate::state::{Directory, Lock, Record, Root, State, Status};
 pub(crate) mod create;
 pub(crate) mod exec;
 mod failure;
+mod idmap;
 mod ids;
 mod prepare;
 

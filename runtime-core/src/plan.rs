@@ -16,6 +16,7 @@ use crate::spec::{Linux, NamespaceKind, Spec};
 pub(crate) mod capabilities;
 pub(crate) mod devices;
 pub(crate) mod hooks;
+pub(crate) mod idmap;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod process;
@@ -46,9 +47,11 @@ pub struct Plan {
 }
 
 /// The root mount.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Root {
     pub(crate) readonly: bool,
+    /// Through which ids its files are seen, if not as they are.
+    pub(crate) ids: Option<idmap::Ids>,
     /// Of all mounts of the new namespace; `rslave` unless the configuration says otherwise.
     pub(crate) propagation: (Propagation, Scope),
 }
@@ -72,12 +75,18 @@ impl Plan {
             ));
         };
         let process = process::Process::compile(process, "/process", &mut warnings)?;
-        let mounts = mounts::compile(spec.mounts.as_deref().unwrap_or_default(), &mut warnings)?;
+        let mounts = mounts::compile(
+            spec.mounts.as_deref().unwrap_or_default(),
+            &namespaces,
+            &mut warnings,
+        )?;
+        mounts::check_rights(&mounts, host)?;
         let dev_setup = mounts::DevSetup::of(&mounts);
         let owner = cgroup_owner(&namespaces, &mounts);
         let plan = Self {
             root: Root {
                 readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
+                ids: idmap::of_root(spec.annotations.as_ref(), &namespaces, host)?,
                 propagation: mounts::root_propagation(linux.rootfs_propagation.as_deref())?,
             },
             devices: devices::compile(linux.devices.as_deref().unwrap_or_default(), &namespaces)?,

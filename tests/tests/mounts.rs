@@ -659,31 +659,6 @@ fn without_a_mount_namespace() {
         .fails(1, "");
 }
 
-fn idmapped_bind_mount() {
-    let bundle = Bundle::new()
-        .namespace(json!({"type": "user"}))
-        .set(
-            "/linux/uidMappings",
-            json!([{"containerID": 0, "hostID": 200_000, "size": 1000}]),
-        )
-        .set(
-            "/linux/gidMappings",
-            json!([{"containerID": 0, "hostID": 200_000, "size": 1000}]),
-        );
-    for path in ["rootfs", "rootfs/dev", "rootfs/proc", "rootfs/sys"] {
-        std::os::unix::fs::chown(bundle.path().join(path), Some(200_000), Some(200_000)).unwrap();
-    }
-    let source = source(&bundle);
-    std::os::unix::fs::chown(source.join("file"), Some(1), Some(2)).unwrap();
-    let bundle = bundle.mount(json!({
-        "destination": "/tmp", "type": "bind", "source": source, "options": ["bind"],
-        "uidMappings": [{"containerID": 0, "hostID": 200_000, "size": 1000}],
-        "gidMappings": [{"containerID": 0, "hostID": 200_000, "size": 1000}],
-    }));
-    let found = &values(bundle, &["stat", "/tmp/file"])[0];
-    assert_eq!((&found["uid"], &found["gid"]), (&json!(1), &json!(2)));
-}
-
 suite! {
     &[Need::Root] => [
         the_default_mounts,
@@ -725,7 +700,6 @@ suite! {
         without_a_mount_namespace,
     ],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
-    &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 has no idmapped mounts"), Need::NotOcirun("id-mapped mounts are not supported yet")] => [idmapped_bind_mount],
     &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
     &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [
         the_mode_option_wins_over_what_is_covered,

@@ -106,7 +106,9 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             apparmor: no(),
             selinux: no(),
             intel_rdt: no(),
-            mount_extensions: MountExtensions { idmap: no() },
+            mount_extensions: MountExtensions {
+                idmap: Enabled { enabled: true },
+            },
             net_devices: no(),
         },
         annotations: BTreeMap::from([("org.ocirun.version", env!("CARGO_PKG_VERSION"))]),

@@ -9,6 +9,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::create::{CreateOptions, InitProgram, Terminal};
+use super::idmap::UserNamespaces;
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Result};
@@ -19,7 +20,9 @@ use crate::kernel::mount::{self, Propagation, Scope};
 use crate::plan::Plan;
 use crate::plan::devices::Device;
 use crate::plan::mounts::{Kind, Mount};
+use crate::plan::namespaces::Joined;
 use crate::seal;
+use crate::spec::NamespaceKind;
 
 /// First descriptor that programs do not inherit by themselves.
 const FIRST: i32 = 3;
@@ -34,15 +37,18 @@ pub(super) fn prepare(
 ) -> Result<Prepared> {
     let can_mount = plan.can_mount;
     let root = bundle.open_root()?;
+    let joined = joined(plan)?;
+    let mut users = UserNamespaces::new(joined_user(plan, &joined));
     let root_tree = can_mount
-        .then(|| clone_root(root.dir.as_fd(), plan))
+        .then(|| clone_root(root.dir.as_fd(), plan, &mut users))
         .transpose()
         .context(|| "root")?;
-    let binds = plan
-        .mounts
-        .iter()
-        .enumerate()
-        .map(|(index, mount)| bind(mount, index, bundle, (plan, can_mount)));
+    let mut binds = Vec::with_capacity(plan.mounts.len());
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let source = bind(mount, index, bundle, plan)?;
+        map_owners((mount, index), source.as_ref(), &mut users)?;
+        binds.push(source);
+    }
     let views = cgroup.views().map(|(name, path)| {
         let name = name.strip_prefix("name=").unwrap_or(name);
         (
@@ -53,13 +59,13 @@ pub(super) fn prepare(
     Ok(Prepared {
         root,
         root_tree,
-        binds: binds.collect::<Result<_>>()?,
+        binds,
         device_trees: plan
             .devices
             .iter()
             .map(|device| bound_device(device, can_mount))
             .collect::<Result<_>>()?,
-        joined: joined(plan)?,
+        joined,
         cgroup_views: views.collect(),
         unified_view: cgroup
             .unified_view()
@@ -91,8 +97,16 @@ fn sealed(init: &InitProgram) -> Result<OwnedFd> {
 
 /// A detached clone of the root. The root mount itself is shared only once it is the root, for pivot_root wants it
 /// otherwise.
-fn clone_root(at: BorrowedFd<'_>, plan: &Plan) -> Result<OwnedFd> {
+fn clone_root<'a>(
+    at: BorrowedFd<'_>,
+    plan: &'a Plan,
+    users: &mut UserNamespaces<'a>,
+) -> Result<OwnedFd> {
     let tree = clone_tree(at, Scope::Tree, plan)?;
+    if let Some(ids) = &plan.root.ids {
+        mount::set_id_map(tree.as_fd(), Scope::One, users.of(ids)?)
+            .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)")?;
+    }
     if matches!(
         plan.root.propagation.0,
         Propagation::Shared | Propagation::Unbindable
@@ -112,20 +126,14 @@ fn clone_tree(at: BorrowedFd<'_>, scope: Scope, plan: &Plan) -> Result<OwnedFd> 
     Ok(tree)
 }
 
-fn bind(
-    mount: &Mount,
-    index: usize,
-    bundle: &Bundle,
-    how: (&Plan, bool),
-) -> Result<Option<BindSource>> {
-    let (plan, can_mount) = how;
-    let Kind::Bind { source, scope } = &mount.kind else {
+fn bind(mount: &Mount, index: usize, bundle: &Bundle, plan: &Plan) -> Result<Option<BindSource>> {
+    let Kind::Bind { source, scope, .. } = &mount.kind else {
         return Ok(None);
     };
     // Joining drops the bundle where the source is absolute.
     let path = bundle.path().join(source);
     let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-    if !can_mount {
+    if !plan.can_mount {
         return Ok(Some(BindSource::Path(path)));
     }
     let element = || format!("mounts[{index}] {:?}", mount.destination);
@@ -140,6 +148,36 @@ fn bind(
     };
     open()
         .map(|tree| Some(BindSource::Tree(tree)))
+        .context(element)
+}
+
+/// The user namespace that the container joins, if it joins one.
+fn joined_user<'a>(plan: &Plan, joined: &'a [OwnedFd]) -> Option<&'a OwnedFd> {
+    let is_user = |joined: &Joined| joined.kind == NamespaceKind::User;
+    let place = plan.namespaces.joined.iter().position(is_user)?;
+    joined.get(place)
+}
+
+/// Maps the owners of a bind mount that asks for it.
+fn map_owners<'a>(
+    which: (&'a Mount, usize),
+    source: Option<&BindSource>,
+    users: &mut UserNamespaces<'a>,
+) -> Result<()> {
+    let (mount, index) = which;
+    let Kind::Bind {
+        idmap: Some(map), ..
+    } = &mount.kind
+    else {
+        return Ok(());
+    };
+    let Some(BindSource::Tree(tree)) = source else {
+        return Ok(());
+    };
+    let element = || format!("mounts[{index}] {:?}", mount.destination);
+    let user = users.of(&map.ids).context(element)?;
+    mount::set_id_map(tree.as_fd(), map.scope, user)
+        .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)")
         .context(element)
 }
 

@@ -215,6 +215,30 @@ pub fn set_attributes(tree: BorrowedFd<'_>, scope: Scope, change: Change) -> nix
     )
 }
 
+/// Shows the owners of files on a detached mount, or on a tree of mounts, by the maps of a user namespace.
+///
+/// # Errors
+/// The errno of mount_setattr(2): `EINVAL` where the file system cannot, `EPERM` where the mount is mapped already.
+pub fn set_id_map(
+    tree: BorrowedFd<'_>,
+    scope: Scope,
+    user_namespace: BorrowedFd<'_>,
+) -> nix::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let attr = MountAttr {
+        set: MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
+    };
+    mount_setattr(
+        tree.as_raw_fd(),
+        c"",
+        AT_EMPTY_PATH | scope.at_flags(),
+        &attr,
+    )
+}
+
 /// Changes the propagation of a mount, or of a tree of mounts.
 ///
 /// # Errors

@@ -3,7 +3,10 @@
 use std::ffi::CString;
 
 use super::c_string;
+use super::idmap::{IdMap, Written};
+use super::namespaces::Namespaces;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::kernel::mount::{Attributes as A, Change, Propagation, Scope};
 use crate::spec;
 
@@ -32,7 +35,11 @@ pub(crate) struct Mount {
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// A file or directory of the host.
-    Bind { source: String, scope: Scope },
+    Bind {
+        source: String,
+        scope: Scope,
+        idmap: Option<IdMap>,
+    },
     /// A file system made for the container.
     New {
         filesystem: CString,
@@ -78,31 +85,65 @@ impl DevSetup {
 }
 
 /// Resolves the mounts, whose order is kept.
-pub(super) fn compile(written: &[spec::Mount], warnings: &mut Vec<String>) -> Result<Vec<Mount>> {
+pub(super) fn compile(
+    written: &[spec::Mount],
+    namespaces: &Namespaces,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Mount>> {
     written
         .iter()
         .enumerate()
-        .map(|(index, mount)| compile_one(mount, index, warnings))
+        .map(|(index, mount)| compile_one((mount, index), namespaces, warnings))
         .collect()
 }
 
-fn compile_one(written: &spec::Mount, index: usize, warnings: &mut Vec<String>) -> Result<Mount> {
-    let pointer = format!("/mounts/{index}");
-    let maps = [&written.uid_mappings, &written.gid_mappings];
-    if maps.into_iter().flatten().any(|map| !map.is_empty()) {
-        return Err(Error::unsupported(format!(
-            "{pointer}/uidMappings: id-mapped mounts are not supported yet"
-        )));
+/// What only the host's root may do.
+pub(super) fn check_rights(mounts: &[Mount], host: &Host) -> Result<()> {
+    let mapped = |mount: &Mount| matches!(mount.kind, Kind::Bind { idmap: Some(_), .. });
+    match mounts.iter().position(mapped) {
+        Some(index) if !host.can_mount => Err(Error::unsupported(format!(
+            "/mounts/{index}: id-mapped mounts need CAP_SYS_ADMIN on the host"
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn compile_one(
+    which: (&spec::Mount, usize),
+    namespaces: &Namespaces,
+    warnings: &mut Vec<String>,
+) -> Result<Mount> {
+    let (written, index) = which;
+    let pointer = format!("/mounts/{index}");
     let destination = destination(&written.destination, &pointer, warnings)?;
-    let options = Options::compile(written.options.as_deref().unwrap_or_default(), &pointer)?;
+    let options = Options::compile(written.options.as_deref().unwrap_or_default());
+    let idmap = IdMap::compile(
+        &Written {
+            uids: written.uid_mappings.as_deref(),
+            gids: written.gid_mappings.as_deref(),
+            option: options.idmap,
+        },
+        namespaces,
+        &pointer,
+    )?;
     let type_name = written.kind.as_deref().unwrap_or_default();
     let bind = options
         .bind
         .or_else(|| (type_name == "bind").then_some(Scope::One));
     let kind = match (options.remount, bind, type_name) {
+        (false, Some(scope), _) => {
+            let source = bind_source(written, &options, &pointer)?;
+            Kind::Bind {
+                source,
+                scope,
+                idmap,
+            }
+        }
+        _ if idmap.is_some() => {
+            let text = "only bind mounts can be id-mapped";
+            return Err(Error::invalid_spec(&pointer, text));
+        }
         (true, _, _) => Kind::Remount,
-        (_, Some(scope), _) => bind_kind(written, &options, scope, &pointer)?,
         (_, _, "") => {
             return Err(Error::invalid_spec(
                 &format!("{pointer}/type"),
@@ -123,12 +164,7 @@ fn compile_one(written: &spec::Mount, index: usize, warnings: &mut Vec<String>) 
     })
 }
 
-fn bind_kind(
-    written: &spec::Mount,
-    options: &Options,
-    scope: Scope,
-    pointer: &str,
-) -> Result<Kind> {
+fn bind_source(written: &spec::Mount, options: &Options, pointer: &str) -> Result<String> {
     let Some(source) = written.source.clone().filter(|source| !source.is_empty()) else {
         return Err(Error::invalid_spec(
             &format!("{pointer}/source"),
@@ -155,7 +191,7 @@ fn bind_kind(
             &text,
         ));
     }
-    Ok(Kind::Bind { source, scope })
+    Ok(source)
 }
 
 fn new_kind(
@@ -283,6 +319,15 @@ pub(super) fn root_propagation(written: Option<&str>) -> Result<(Propagation, Sc
 mod tests {
     use super::*;
 
+    fn compile_one(
+        written: &spec::Mount,
+        index: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Mount> {
+        let namespaces = Namespaces::compile(&spec::Linux::default())?;
+        super::compile_one((written, index), &namespaces, warnings)
+    }
+
     fn mount(kind: &str, destination: &str, options: &[&str]) -> spec::Mount {
         spec::Mount {
             destination: destination.to_owned(),
@@ -382,7 +427,17 @@ mod tests {
             ),
             (mount("ramfs", "/d", &["tmpcopyup"]), "/mounts/0/options/0"),
         ];
-        for (mount, pointer) in cases {
+        let map = [spec::IdMapping {
+            container_id: 0,
+            host_id: 5,
+            size: 1,
+        }];
+        let mapped = spec::Mount {
+            uid_mappings: Some(map.to_vec()),
+            gid_mappings: Some(map.to_vec()),
+            ..mount("tmpfs", "/d", &[])
+        };
+        for (mount, pointer) in cases.into_iter().chain([(mapped, "/mounts/0")]) {
             let error = compile_one(&mount, 0, &mut Vec::new()).unwrap_err();
             assert_eq!(error.pointer(), Some(pointer), "{mount:?}: {error}");
         }

@@ -188,19 +188,7 @@ impl Namespaces {
                     "given without a user namespace",
                 ));
             }
-            for (index, range) in map.iter().enumerate() {
-                let end = |first: u32| first.checked_add(range.size);
-                if range.size == 0
-                    || end(range.container_id).is_none()
-                    || end(range.host_id).is_none()
-                {
-                    let pointer = format!("{pointer}/{index}/size");
-                    return Err(Error::invalid_spec(
-                        &pointer,
-                        &format!("{} cannot be", range.size),
-                    ));
-                }
-            }
+            super::idmap::check_map(map, pointer)?;
         }
         Ok(())
     }

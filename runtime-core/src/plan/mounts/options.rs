@@ -1,6 +1,5 @@
 //! The options of a mount, in the words of fstab(5).
 
-use crate::error::{Error, Result};
 use crate::kernel::mount::{Attributes, Change, Propagation, Scope};
 
 /// What an option does.
@@ -19,14 +18,14 @@ enum Effect {
     Parameter,
     Remount,
     CopyUp,
+    IdMap(Scope),
     Nothing,
-    Unsupported,
 }
 
 use Attributes as A;
 use Effect::{
-    AccessTime, AccessTimeAll, Bind, Clear, ClearAll, CopyUp, Nothing, Parameter, Remount, Set,
-    SetAll, Unsupported,
+    AccessTime, AccessTimeAll, Bind, Clear, ClearAll, CopyUp, IdMap, Nothing, Parameter, Remount,
+    Set, SetAll,
 };
 use Propagation::{Private, Shared, Slave, Unbindable};
 use Scope::{One, Tree};
@@ -42,7 +41,7 @@ const OPTIONS: [(&str, Effect); 65] = [
     ("diratime", Clear(A::NODIRATIME)),
     ("dirsync", Parameter),
     ("exec", Clear(A::NOEXEC)),
-    ("idmap", Unsupported),
+    ("idmap", IdMap(One)),
     ("iversion", Parameter),
     ("lazytime", Parameter),
     ("loud", Nothing),
@@ -67,7 +66,7 @@ const OPTIONS: [(&str, Effect); 65] = [
     ("relatime", AccessTime(A(0))),
     ("remount", Remount),
     ("rexec", ClearAll(A::NOEXEC)),
-    ("ridmap", Unsupported),
+    ("ridmap", IdMap(Tree)),
     ("rnoatime", AccessTimeAll(A::NOATIME)),
     ("rnodev", SetAll(A::NODEV)),
     ("rnodiratime", SetAll(A::NODIRATIME)),
@@ -100,12 +99,9 @@ const OPTIONS: [(&str, Effect); 65] = [
     ("userxattr", Parameter),
 ];
 
-/// Names of the options that have an effect, for `features`.
+/// Names of the options, for `features`.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    OPTIONS
-        .iter()
-        .filter(|(_, effect)| !matches!(effect, Unsupported))
-        .map(|(name, _)| *name)
+    OPTIONS.iter().map(|(name, _)| *name)
 }
 
 /// The propagation that the option `name` means, if it is one of those.
@@ -141,6 +137,7 @@ pub(super) struct Options {
     pub(super) recursive: Change,
     pub(super) propagation: Vec<(Propagation, Scope)>,
     pub(super) bind: Option<Scope>,
+    pub(super) idmap: Option<Scope>,
     pub(super) remount: bool,
     /// Its place in `options`.
     pub(super) copy_up: Option<usize>,
@@ -149,7 +146,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn compile(written: &[String], pointer: &str) -> Result<Self> {
+    pub(super) fn compile(written: &[String]) -> Self {
         let mut options = Self::default();
         for (index, option) in written.iter().enumerate() {
             let Ok(known) = OPTIONS.binary_search_by_key(&option.as_str(), |(name, _)| name) else {
@@ -169,18 +166,14 @@ impl Options {
                 AccessTimeAll(policy) => options.recursive.access_time(policy),
                 Effect::Propagation(kind, scope) => options.propagation.push((kind, scope)),
                 Bind(scope) => options.bind = Some(scope),
+                IdMap(scope) => options.idmap = Some(scope),
                 Remount => options.remount = true,
                 CopyUp => options.copy_up = Some(index),
                 Parameter => options.parameters.push((index, option.clone())),
                 Nothing => {}
-                Unsupported => {
-                    return Err(Error::unsupported(format!(
-                        "{pointer}/options/{index}: {option} is not supported yet"
-                    )));
-                }
             }
         }
-        Ok(options)
+        options
     }
 }
 
