@@ -22,6 +22,7 @@ use crate::sync::{Channel, Failure, Message};
 
 pub(crate) mod cgroups;
 mod copy_up;
+pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod identity;
@@ -60,6 +61,10 @@ pub(crate) enum Step {
     CreateContainerHook,
     Pivot,
     Personality,
+    MemoryPolicy,
+    Affinity,
+    Scheduler,
+    IoPriority,
     Rlimit,
     Stdio,
     Bounding,
@@ -107,6 +112,10 @@ const ALL: [Step; Step::LAST as usize + 1] = [
     Step::CreateContainerHook,
     Step::Pivot,
     Step::Personality,
+    Step::MemoryPolicy,
+    Step::Affinity,
+    Step::Scheduler,
+    Step::IoPriority,
     Step::Rlimit,
     Step::Stdio,
     Step::Bounding,
@@ -268,9 +277,9 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     // its working directory may find a descriptor of the host's (CVE-2024-21626).
     drop(root);
     close_hosts_files(prepared, channel, terminal.as_ref())?;
-    if let Some(domain) = plan.personality {
-        process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
-    }
+    environment::of_container(plan.personality, plan.memory_policy.as_ref())?;
+    // Not what the caller was confined to, but all that the cgroup has.
+    environment::run_anywhere();
     identity::take(plan, terminal)?;
     exec::find_program(&plan.process)?;
     if prepared.init.is_some() {

@@ -10,6 +10,7 @@
 //! | [`net`] | network interface ioctls |
 //! | [`pidfd`] | pidfd_open, pidfd_send_signal |
 //! | [`process`] | capset, keyctl, personality, prctl where nix has none, seccomp, setns by pidfd |
+//! | [`sched`] | sched_setattr, sched_setaffinity, ioprio_set, set_mempolicy |
 //! | [`tty`] | terminal ioctls |
 //!
 //! Each wrapper forces the safe default (`CLOEXEC`, no symbolic links), takes borrowed descriptors, and gives the bare
@@ -24,6 +25,7 @@ pub mod mount;
 pub mod net;
 pub mod pidfd;
 pub mod process;
+pub mod sched;
 pub mod tty;
 
 use nix::errno::Errno;

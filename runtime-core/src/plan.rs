@@ -20,6 +20,7 @@ pub(crate) mod idmap;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod process;
+pub(crate) mod scheduling;
 pub mod seccomp;
 pub(crate) mod sysctl;
 
@@ -37,6 +38,7 @@ pub struct Plan {
     pub(crate) domainname: Option<CString>,
     pub(crate) sysctls: Vec<sysctl::Sysctl>,
     pub(crate) personality: Option<u64>,
+    pub(crate) memory_policy: Option<scheduling::MemoryPolicy>,
     pub(crate) process: process::Process,
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) cgroup: cgroup::Request,
@@ -97,6 +99,7 @@ impl Plan {
             domainname: name(spec.domainname.as_deref(), "/domainname", &namespaces)?,
             sysctls: sysctl::compile(linux.sysctl.as_ref(), &namespaces)?,
             personality: personality(linux)?,
+            memory_policy: memory_policy(linux)?,
             process,
             seccomp: linux.seccomp.as_ref().map(seccomp_program).transpose()?,
             cgroup: cgroup::Request::compile(spec, linux, host, owner)?,
@@ -198,7 +201,6 @@ fn check_version(version: &str) -> Result<()> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let set = [
         (linux.intel_rdt.is_some(), "intelRdt"),
-        (linux.memory_policy.is_some(), "memoryPolicy"),
         (
             linux
                 .net_devices
@@ -297,6 +299,11 @@ fn name(
         ));
     }
     c_string(name, pointer).map(Some)
+}
+
+pub(crate) fn memory_policy(linux: &Linux) -> Result<Option<scheduling::MemoryPolicy>> {
+    let written = linux.memory_policy.as_ref();
+    written.map(scheduling::MemoryPolicy::compile).transpose()
 }
 
 pub(crate) fn personality(linux: &Linux) -> Result<Option<u64>> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 
 mod pointer;
+pub mod scheduling;
 pub mod seccomp;
 
 /// Largest `config.json` that is read, in bytes.
@@ -145,12 +146,12 @@ pub struct Process {
     /// -1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// CPU scheduling class and parameters.
-    pub scheduler: Option<serde_json::Value>,
+    pub scheduler: Option<scheduling::Scheduler>,
     /// I/O scheduling class and priority.
-    pub io_priority: Option<serde_json::Value>,
+    pub io_priority: Option<scheduling::IoPriority>,
     /// CPU affinity of `exec`'s processes.
     #[serde(rename = "execCPUAffinity")]
-    pub exec_cpu_affinity: Option<serde_json::Value>,
+    pub exec_cpu_affinity: Option<scheduling::CpuAffinity>,
 }
 
 /// Size of a terminal in characters.
@@ -278,7 +279,7 @@ pub struct Linux {
     /// Intel Resource Director Technology.
     pub intel_rdt: Option<serde_json::Value>,
     /// NUMA memory policy.
-    pub memory_policy: Option<serde_json::Value>,
+    pub memory_policy: Option<scheduling::MemoryPolicy>,
     /// Kernel parameters of the container's namespaces.
     pub sysctl: Option<BTreeMap<String, String>>,
     /// System call filter.

@@ -27,6 +27,8 @@ pub enum Need {
     Capability(u32),
     /// A namespace of the kernel, by its name in /proc/self/ns.
     Namespace(&'static str),
+    /// A file of the host, which the kernel shows where it can do a thing.
+    File(&'static str),
     /// A program of the host, by its name in PATH.
     Program(&'static str),
     /// A runtime other than runc, which is known not to do this: the reason.
@@ -71,6 +73,7 @@ impl Need {
                 fs::exists(format!("/proc/self/ns/{name}")).unwrap_or(false),
                 format!("needs {name} namespaces"),
             ),
+            Self::File(path) => (fs::exists(path).unwrap_or(false), format!("needs {path}")),
             Self::Program(name) => (
                 program_in_path(name).is_some(),
                 format!("needs the program {name}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use runtime_core::features::{
     CAPABILITIES, SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS,
-    mount_options, namespaces,
+    memory_flags, memory_modes, mount_options, namespaces,
 };
 use serde::Serialize;
 use serde_json::Serializer;
@@ -35,6 +35,7 @@ struct Linux {
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: Enabled,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -58,6 +59,12 @@ struct Seccomp {
     archs: &'static [&'static str],
     known_flags: &'static [&'static str],
     supported_flags: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +113,10 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             apparmor: no(),
             selinux: no(),
             intel_rdt: no(),
+            memory_policy: MemoryPolicy {
+                modes: memory_modes().collect(),
+                flags: memory_flags().collect(),
+            },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },
             },

@@ -17,12 +17,13 @@ use super::{Child, Container, failure};
 use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
-use crate::init::{self, At, Step, TerminalTo, cgroups, identity};
+use crate::init::{self, At, Step, TerminalTo, cgroups, environment, identity};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
 use crate::kernel::{pidfd, process};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
+use crate::plan::scheduling::MemoryPolicy;
 use crate::plan::seccomp::Program;
 use crate::root;
 use crate::spec::{self, NamespaceKind, Spec};
@@ -71,6 +72,7 @@ struct Entry {
     process: Process,
     seccomp: Option<Program>,
     personality: Option<u64>,
+    memory_policy: Option<MemoryPolicy>,
     /// Descriptor of the container's first process: it stands for all its namespaces.
     init: OwnedFd,
     namespaces: CloneFlags,
@@ -200,6 +202,7 @@ impl Container {
                 .map(crate::plan::seccomp_program)
                 .transpose()?,
             personality: crate::plan::personality(linux)?,
+            memory_policy: crate::plan::memory_policy(linux)?,
             init,
             namespaces: namespaces.new
                 | namespaces
@@ -294,9 +297,12 @@ fn first_process(mut entry: Entry, channel: &Channel) -> ! {
 }
 
 fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
+    let affinity = &entry.process.scheduling.affinity;
     // Nobody in the container may look into this process while it has still the host's rights (CVE-2016-9962).
     process::set_dumpable(false).at(Step::JoinNamespace, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
+    environment::confine_first(affinity)?;
     cgroups::join(&entry.tasks)?;
+    environment::confine_last(affinity)?;
     process::join(entry.init.as_fd(), entry.namespaces).at(
         Step::JoinNamespace,
         0,
@@ -330,9 +336,7 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
     nix::unistd::setsid().at(Step::Session, 0, "setsid()")?;
     // A container created without a keyring of its own has none by this name, and gets none by this.
     let _ = process::join_session_keyring(&entry.keyring);
-    if let Some(domain) = entry.personality {
-        process::set_personality(domain).at(Step::Personality, 0, "personality()")?;
-    }
+    environment::of_container(entry.personality, entry.memory_policy.as_ref())?;
     let terminal = terminal(entry, channel)?;
     // What led here was the host's (CVE-2024-21626).
     let channels = channel.as_fd().as_raw_fd();

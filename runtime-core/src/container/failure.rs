@@ -118,6 +118,10 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         Step::Domainname => "domainname".to_owned(),
         Step::Pivot => "root".to_owned(),
         Step::Personality => "linux.personality".to_owned(),
+        Step::MemoryPolicy => "linux.memoryPolicy".to_owned(),
+        Step::Affinity => "process.execCPUAffinity".to_owned(),
+        Step::Scheduler => "process.scheduler".to_owned(),
+        Step::IoPriority => "process.ioPriority".to_owned(),
         Step::Rlimit => format!("process.rlimits[{}]", failure.element),
         Step::Stdio => "standard streams".to_owned(),
         Step::Bounding | Step::Capabilities => "process.capabilities".to_owned(),
@@ -135,5 +139,9 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         return Error::new(ErrorKind::Hook, format!("{element}: {}", failure.call()));
     }
     let text = format!("{element}: {}: {}", failure.call(), describe(failure.errno));
-    Error::new(ErrorKind::Os(failure.errno), text)
+    let error = Error::new(ErrorKind::Os(failure.errno), text);
+    if (failure.step, failure.errno) == (Step::Scheduler, Errno::EPERM) {
+        return error.also("a real-time policy may need linux.resources.cpu.realtimeRuntime");
+    }
+    error
 }

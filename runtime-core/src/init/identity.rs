@@ -35,6 +35,7 @@ pub(crate) fn take_process(
     if let Some(terminal) = terminal {
         use_terminal(terminal)?;
     }
+    super::environment::schedule(&process.scheduling)?;
     // Limits while the right to raise them is still there.
     for (index, limit) in process.rlimits.iter().enumerate() {
         setrlimit(limit.resource, limit.soft, limit.hard).at(

@@ -9,6 +9,7 @@ use nix::unistd::Gid;
 
 use super::c_string;
 use super::capabilities::Sets;
+use super::scheduling::Scheduling;
 use crate::error::{Error, Result};
 use crate::kernel::exec::CStrings;
 use crate::kernel::tty::Size;
@@ -27,6 +28,7 @@ pub(crate) struct Process {
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) terminal: Option<Terminal>,
+    pub(crate) scheduling: Scheduling,
 }
 
 /// Where the program may be.
@@ -120,6 +122,7 @@ impl Process {
             terminal: written.terminal.then(|| Terminal {
                 size: size(written),
             }),
+            scheduling: Scheduling::compile(written, pointer)?,
         })
     }
 }
@@ -139,9 +142,6 @@ fn refuse_unsupported(written: &spec::Process, pointer: &str) -> Result<()> {
     let elements = [
         (set(&written.apparmor_profile), "apparmorProfile"),
         (set(&written.selinux_label), "selinuxLabel"),
-        (written.scheduler.is_some(), "scheduler"),
-        (written.io_priority.is_some(), "ioPriority"),
-        (written.exec_cpu_affinity.is_some(), "execCPUAffinity"),
     ];
     match elements.iter().find(|(set, _)| *set) {
         Some((_, name)) => Err(Error::unsupported(format!(
