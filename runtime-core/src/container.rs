@@ -16,6 +16,7 @@ use crate::plan::hooks::Hooks;
 use crate::spec::{Resources, Spec};
 use crate::state::{Directory, Lock, Record, Root, State, Status};
 
+mod agent;
 pub(crate) mod create;
 pub(crate) mod exec;
 mod failure;

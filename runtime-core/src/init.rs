@@ -280,7 +280,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     environment::of_container(plan.personality, plan.memory_policy.as_ref())?;
     // Not what the caller was confined to, but all that the cgroup has.
     environment::run_anywhere();
-    identity::take(plan, terminal)?;
+    identity::take(plan, terminal, channel)?;
     exec::find_program(&plan.process)?;
     if prepared.init.is_some() {
         // From here on the container is known to others, and what they send shall reach the init.
@@ -299,7 +299,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
         &prepared.hook_state,
         Step::StartContainerHook,
     )?;
-    identity::confine_last(plan.seccomp.as_ref(), &plan.process)?;
+    identity::confine_last(plan.seccomp.as_ref(), &plan.process, channel)?;
     let init = prepared.init.as_ref().map(AsFd::as_fd);
     exec::replace(&plan.process, init, prepared.first_closed)
 }

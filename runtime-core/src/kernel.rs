@@ -8,7 +8,7 @@
 //! | [`fd`] | close_range, openat2, descriptors that survive an exec |
 //! | [`mount`] | open_tree, move_mount, mount_setattr, fsopen, fsconfig, fsmount |
 //! | [`net`] | network interface ioctls |
-//! | [`pidfd`] | pidfd_open, pidfd_send_signal |
+//! | [`pidfd`] | pidfd_open, pidfd_send_signal, pidfd_getfd |
 //! | [`process`] | capset, keyctl, personality, prctl where nix has none, seccomp, setns by pidfd |
 //! | [`sched`] | sched_setattr, sched_setaffinity, ioprio_set, set_mempolicy |
 //! | [`tty`] | terminal ioctls |

@@ -101,7 +101,7 @@ impl Plan {
             personality: personality(linux)?,
             memory_policy: memory_policy(linux)?,
             process,
-            seccomp: linux.seccomp.as_ref().map(seccomp_program).transpose()?,
+            seccomp: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             cgroup: cgroup::Request::compile(spec, linux, host, owner)?,
             hooks: hooks::Hooks::compile(spec.hooks.as_ref())?,
             can_mount: host.can_mount,
@@ -224,17 +224,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn seccomp_program(profile: &crate::spec::seccomp::Seccomp) -> Result<seccomp::Program> {
-    let program = seccomp::compile(profile)?;
-    if program.has_listener() {
-        // Without an agent every such call would wait for ever.
-        return Err(Error::unsupported(
-            "/linux/seccomp: SCMP_ACT_NOTIFY and its agent are not supported yet",
-        ));
-    }
-    Ok(program)
 }
 
 /// A string of the configuration for the kernel, which ends strings at NUL.

@@ -9,6 +9,8 @@
 //!                 ◀─────── Terminal + fd ── (a terminal of the caller's)
 //!                 ◀────────────── Mounted ── (only with hooks before pivot_root)
 //!    hooks ── HooksDone ───────────────────▶ pivot_root, identity
+//!                 ◀───────────── Listener ── (a filter that asks an agent)
+//!    agent has it ── ListenerTaken ────────▶
 //!                 ◀──────────────── Ready ── (create: the parent leaves)
 //!    Go ───────────────────────────────────▶ execve: the socket closes
 //! ```
@@ -49,10 +51,14 @@ pub(crate) enum Message {
     HooksDone,
     /// To the child: nothing is left to do here.
     Go,
+    /// To the child: the agent has the listener.
+    ListenerTaken,
     /// To the parent: the first of two processes made the second, with this pid.
     Second(i32),
     /// To the parent: the master of the container's terminal.
     Terminal,
+    /// To the parent: the number of a descriptor that is for the agent of the seccomp filter.
+    Listener(RawFd),
     /// To the parent: everything is mounted, hooks may run.
     Mounted,
     /// To the parent: only the program is left to be executed.
@@ -248,9 +254,13 @@ fn encode(message: Message) -> [u8; FRAME] {
         Message::Mounted => 7,
         Message::Ready => 8,
         Message::Failed(_) => 9,
+        Message::ListenerTaken => 10,
+        Message::Listener(_) => 11,
     };
     match message {
-        Message::Second(pid) => frame[4..8].copy_from_slice(&pid.to_ne_bytes()),
+        Message::Second(number) | Message::Listener(number) => {
+            frame[4..8].copy_from_slice(&number.to_ne_bytes());
+        }
         Message::Failed(failure) => {
             frame[1] = failure.step.number();
             frame[2..4].copy_from_slice(&failure.element.to_ne_bytes());
@@ -283,6 +293,8 @@ fn decode(frame: &[u8; FRAME]) -> nix::Result<Message> {
                 call,
             })
         }
+        10 => Message::ListenerTaken,
+        11 => Message::Listener(number),
         _ => return Err(Errno::EBADMSG),
     })
 }
@@ -304,6 +316,8 @@ mod tests {
             Message::Mapped,
             Message::Second(77),
             Message::Ready,
+            Message::Listener(5),
+            Message::ListenerTaken,
             Message::Failed(failure),
         ] {
             child.send(message).unwrap();

@@ -50,7 +50,7 @@ pub use need::Need;
 pub use programs::{
     Kind, Runtime, build, differs_on_runc, own_program, probe_program, program_in_path, runtime,
 };
-pub use sockets::{accept_in_time, receive_descriptors};
+pub use sockets::{accept_in_time, receive_descriptors, receive_message};
 pub use spec::{default_spec, rootless_spec};
 pub use terminal::{ConsoleSocket, Terminal};
 

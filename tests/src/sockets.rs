@@ -33,6 +33,18 @@ pub fn accept_in_time(listener: &UnixListener) -> UnixStream {
 /// When nothing comes within the time limit.
 #[must_use]
 pub fn receive_descriptors(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+    let (mut bytes, descriptors) = receive_message(stream);
+    let mut rest = stream;
+    rest.read_to_end(&mut bytes).expect("read the rest");
+    (bytes, descriptors)
+}
+
+/// What comes over a connection at once, whose other end may stay open.
+///
+/// # Panics
+/// When nothing comes within the time limit.
+#[must_use]
+pub fn receive_message(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     stream
         .set_read_timeout(Some(TIME_LIMIT))
         .expect("setsockopt");
@@ -52,7 +64,5 @@ pub fn receive_descriptors(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
         }
     }
     buffer.truncate(count);
-    let mut rest = stream;
-    rest.read_to_end(&mut buffer).expect("read the rest");
     (buffer, descriptors)
 }

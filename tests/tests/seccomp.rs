@@ -1,7 +1,14 @@
 //! Seccomp: actions, errno values, arguments, architectures, flags, the profile that Docker ships, the notify agent.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use ocirun_tests::{Bundle, Container, Need, suite};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use ocirun_tests::{
+    Bundle, Container, Need, accept_in_time, receive_descriptors, receive_message, suite,
+};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 const ARCHITECTURES: [&str; 3] = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"];
@@ -388,7 +395,8 @@ fn notify_needs_its_agent() {
     let rule = json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]);
     let seccomp =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/no/socket", "syscalls": rule});
-    refused(seccomp, "no such file or directory");
+    refused(seccomp.clone(), "no such file or directory");
+    refused(seccomp, "failed to connect with seccomp agent");
 }
 
 fn notify_hands_the_descriptor_to_the_agent() {
@@ -418,13 +426,71 @@ fn notify_hands_the_descriptor_to_the_agent() {
     assert_eq!(state["state"]["annotations"]["org.example"], "1");
 }
 
-fn receive_from_agent(socket: &std::path::Path, container: &Container) -> (String, usize) {
-    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+fn receive_from_agent(socket: &Path, container: &Container) -> (String, usize) {
+    let listener = UnixListener::bind(socket).unwrap();
     let run = container.from_bundle("run", &[]).start();
-    let stream = ocirun_tests::accept_in_time(&listener);
-    let (bytes, descriptors) = ocirun_tests::receive_descriptors(&stream);
+    let (bytes, descriptors) = receive_descriptors(&accept_in_time(&listener));
     run.finish().ok();
     (String::from_utf8(bytes).unwrap(), descriptors.len())
+}
+
+fn notified(bundle: Bundle, socket: &Path, no_new_privileges: bool) -> Bundle {
+    let rule = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
+    let seccomp = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "architectures": ARCHITECTURES,
+        "listenerPath": socket, "syscalls": rule,
+    });
+    bundle
+        .set("/linux/seccomp", seccomp)
+        .set("/process/noNewPrivileges", no_new_privileges)
+}
+
+/// Waits for a call that wants an answer, and hangs up: the call then is none that the kernel has.
+fn hang_up_at_the_first_call(listener: &OwnedFd) {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    let time = rustix::time::Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    assert_eq!(poll(&mut polled, Some(&time)), Ok(1), "no call came");
+    assert!(polled[0].revents().contains(PollFlags::IN));
+}
+
+fn notify_waits_for_the_agents_answer() {
+    for no_new_privileges in [true, false] {
+        let bundle = Bundle::new();
+        let socket = bundle.path().join("agent");
+        let container = notified(bundle, &socket, no_new_privileges)
+            .probe(&["syscall", "mkdir"])
+            .container();
+        let agent = UnixListener::bind(&socket).unwrap();
+        let run = container.from_bundle("run", &[]).start();
+        let (_, listeners) = receive_message(&accept_in_time(&agent));
+        hang_up_at_the_first_call(&listeners[0]);
+        drop(listeners);
+        assert_eq!(run.finish().value(), errno("ENOSYS"));
+    }
+}
+
+fn notify_of_exec_goes_to_the_agent_too() {
+    let bundle = Bundle::new();
+    let socket = bundle.path().join("agent");
+    let container = notified(bundle, &socket, true)
+        .probe(&["pause"])
+        .container();
+    let agent = UnixListener::bind(&socket).unwrap();
+    let run = container.from_bundle("run", &["--detach"]).start();
+    let (_, listeners) = receive_message(&accept_in_time(&agent));
+    run.finish().ok();
+    let exec = container.exec_call(&[], &["syscall", "mkdir"]).start();
+    let (text, mine) = receive_message(&accept_in_time(&agent));
+    let state: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(state["state"]["pid"], container.pid());
+    assert_ne!(state["pid"], container.pid());
+    hang_up_at_the_first_call(&mine[0]);
+    drop(mine);
+    assert_eq!(exec.finish().value(), errno("ENOSYS"));
+    drop(listeners);
 }
 
 /// A program of tomorrow must be able to fall back: a call newer than all that the profile knows does not exist.
@@ -474,8 +540,10 @@ suite! {
         notify_of_write_is_refused,
         calls_newer_than_the_profile_give_enosys,
     ],
-    &[Need::Root, Need::NotOcirun("seccomp agents are not supported yet")] => [
+    &[Need::Root] => [
         notify_needs_its_agent,
         notify_hands_the_descriptor_to_the_agent,
+        notify_waits_for_the_agents_answer,
+        notify_of_exec_goes_to_the_agent_too,
     ],
 }

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -11,6 +11,7 @@ use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::agent::Agent;
 use super::failure::{self, START};
 use super::prepare::prepare;
 use super::{Child, Container, ids};
@@ -158,6 +159,7 @@ impl Container {
             init: None,
             has_ended: false,
             master: None,
+            agent: None,
         };
         match attempt.make(bundle, plan, &mut cgroup, &options) {
             Ok(()) if options.start == Start::Now => {
@@ -193,6 +195,8 @@ struct Attempt {
     has_ended: bool,
     /// Master of the terminal, once the child has sent it.
     master: Option<OwnedFd>,
+    /// Who gets the listener of its filter.
+    agent: Option<Agent>,
 }
 
 impl Attempt {
@@ -227,6 +231,7 @@ impl Attempt {
                 proc: None,
             });
         }
+        self.agent = Agent::of(plan.seccomp.as_ref())?;
         let unified = cgroup.create_unified(&plan.cgroup)?;
         let (channel, child) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
         let (plan, prepared) = self.clone_child(plan, prepared, (&channel, child), unified)?;
@@ -239,8 +244,10 @@ impl Attempt {
         self.container
             .directory
             .write_record(&self.container.record)?;
-        // A child that has failed by now says so in its last message.
-        let _ = channel.send(Message::Go);
+        if self.agent.is_none() {
+            // A child that has failed by now says so in its last message.
+            let _ = channel.send(Message::Go);
+        }
         self.follow(&plan, &channel, options.start)?;
         self.announce(options)
     }
@@ -360,7 +367,7 @@ impl Attempt {
         }
     }
 
-    /// The next message that is not the terminal, which may come at any time and is kept.
+    /// The next message that is neither the terminal nor the listener, which may come at any time.
     fn next(&mut self, channel: &Channel) -> Result<Option<Message>> {
         loop {
             match channel
@@ -368,9 +375,21 @@ impl Attempt {
                 .call(|| "recvmsg(container's process)")?
             {
                 Some((Message::Terminal, fds)) => self.master = fds.into_iter().next(),
+                Some((Message::Listener(listener), _)) => self.give(listener, channel)?,
                 other => return Ok(other.map(|(message, _)| message)),
             }
         }
+    }
+
+    fn give(&self, listener: RawFd, channel: &Channel) -> Result<()> {
+        let state = self.container.record.hook_state(Status::Creating);
+        match (&self.agent, &self.init) {
+            (Some(agent), Some(init)) => agent.give(init, listener, &state, channel)?,
+            _ => return Err(Error::os("seccomp listener", Errno::EPROTO)),
+        }
+        // Not before: the child takes messages in their order.
+        let _ = channel.send(Message::Go);
+        Ok(())
     }
 
     /// The error of a child that sent its last message, or died without one.

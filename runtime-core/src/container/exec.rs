@@ -12,11 +12,13 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 
+use super::agent::Agent;
 use super::create::{Terminal, write_proc};
 use super::{Child, Container, failure};
 use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
+use crate::hooks::HookState;
 use crate::init::{self, At, Step, TerminalTo, cgroups, environment, identity};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
@@ -120,6 +122,7 @@ impl Container {
         });
         let entry = self.entry(spec, process, options, &sub)?;
         let (channel, childs) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
+        let agent = Agent::of(entry.seccomp.as_ref())?;
         let (side, entrance) = self.fork_into_cgroup(&sub)?;
         let first = match side {
             Side::Parent(pid, pidfd) => Child { pid, pidfd },
@@ -134,6 +137,8 @@ impl Container {
             child: first,
             entry,
             master: None,
+            agent,
+            state: self.record.hook_state(status),
         };
         if entrance == Entrance::BySystemd
             && let Err(error) = self.record.cgroup.attach_by_systemd(starting.child.pid)
@@ -199,7 +204,7 @@ impl Container {
             seccomp: linux
                 .seccomp
                 .as_ref()
-                .map(crate::plan::seccomp_program)
+                .map(crate::plan::seccomp::compile)
                 .transpose()?,
             personality: crate::plan::personality(linux)?,
             memory_policy: crate::plan::memory_policy(linux)?,
@@ -228,6 +233,9 @@ struct Starting {
     child: Child,
     entry: Entry,
     master: Option<OwnedFd>,
+    agent: Option<Agent>,
+    /// Of the container, for the agent.
+    state: HookState,
 }
 
 impl Starting {
@@ -266,6 +274,11 @@ impl Starting {
         loop {
             match channel.receive_with().call(|| "recvmsg(process)")? {
                 Some((Message::Terminal, fds)) => self.master = fds.into_iter().next(),
+                Some((Message::Listener(listener), _)) => {
+                    let none = || Error::os("seccomp listener", Errno::EPROTO);
+                    let agent = self.agent.as_ref().ok_or_else(none)?;
+                    agent.give(&self.child, listener, &self.state, channel)?;
+                }
                 other => return Ok(other.map(|(message, _)| message)),
             }
         }
@@ -346,12 +359,12 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
     ];
     close_all_but(entry.first_closed, kept).at(Step::Stdio, 0, "close_range()")?;
     init::exec::fill_home(&mut entry.process);
-    identity::take_process(&entry.process, entry.seccomp.as_ref(), terminal)?;
+    identity::take_process(&entry.process, entry.seccomp.as_ref(), terminal, channel)?;
     init::exec::find_program(&entry.process)?;
     channel
         .send(Message::Ready)
         .at(Step::Wait, 0, "write(parent)")?;
-    identity::confine_last(entry.seccomp.as_ref(), &entry.process)?;
+    identity::confine_last(entry.seccomp.as_ref(), &entry.process, channel)?;
     init::exec::replace(&entry.process, None, entry.first_closed)
 }
 

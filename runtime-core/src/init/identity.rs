@@ -1,7 +1,7 @@
 //! From root of the container to the user of its program, with no more rights than were asked for. The order is the
 //! point.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::setrlimit;
@@ -19,11 +19,12 @@ use crate::plan::Plan;
 use crate::plan::capabilities::Sets;
 use crate::plan::process::Process;
 use crate::plan::seccomp::Program;
+use crate::sync::{Channel, Message};
 
 /// Takes the identity of the program of `plan`, but for a seccomp filter that can come last.
-pub(super) fn take(plan: &mut Plan, terminal: Option<OwnedFd>) -> Result<()> {
+pub(super) fn take(plan: &mut Plan, terminal: Option<OwnedFd>, channel: &Channel) -> Result<()> {
     super::exec::fill_home(&mut plan.process);
-    take_process(&plan.process, plan.seccomp.as_ref(), terminal)
+    take_process(&plan.process, plan.seccomp.as_ref(), terminal, channel)
 }
 
 /// As [`take`], for `exec` too.
@@ -31,6 +32,7 @@ pub(crate) fn take_process(
     process: &Process,
     seccomp: Option<&Program>,
     terminal: Option<OwnedFd>,
+    channel: &Channel,
 ) -> Result<()> {
     if let Some(terminal) = terminal {
         use_terminal(terminal)?;
@@ -47,9 +49,9 @@ pub(crate) fn take_process(
     own_streams(process)?;
     // Without no_new_privs a filter takes CAP_SYS_ADMIN, which is about to go.
     if let Some(program) = seccomp
-        && !loads_last(process)
+        && !process.no_new_privileges
     {
-        load(program)?;
+        load(program, channel)?;
     }
     bound(process.capabilities)?;
     let has_entered = chdir(process.cwd.as_c_str()).is_ok();
@@ -67,25 +69,44 @@ pub(crate) fn take_process(
             "prctl(PR_SET_NO_NEW_PRIVS)",
         )?;
     }
-    Ok(())
-}
-
-/// Loads the filter, where that may be the last thing before the program.
-pub(crate) fn confine_last(seccomp: Option<&Program>, process: &Process) -> Result<()> {
     match seccomp {
-        Some(program) if loads_last(process) => load(program),
+        // The parent, who gives the listener to the agent, leaves before the last step.
+        Some(program) if process.no_new_privileges && program.agent().is_some() => {
+            load(program, channel)
+        }
         _ => Ok(()),
     }
 }
 
-fn loads_last(process: &Process) -> bool {
-    process.no_new_privileges
+/// Loads the filter, where that may be the last thing before the program.
+pub(crate) fn confine_last(
+    seccomp: Option<&Program>,
+    process: &Process,
+    channel: &Channel,
+) -> Result<()> {
+    match seccomp {
+        Some(program) if process.no_new_privileges && program.agent().is_none() => {
+            load(program, channel)
+        }
+        _ => Ok(()),
+    }
 }
 
-fn load(program: &Program) -> Result<()> {
-    process::load_seccomp(program.instructions(), program.flags())
-        .at(Step::Seccomp, 0, "seccomp(SECCOMP_SET_MODE_FILTER)")
-        .map(drop)
+/// Loads a filter. Where there is an agent it gets the listener now: from here on calls may wait for its answer.
+fn load(program: &Program, channel: &Channel) -> Result<()> {
+    let step = Step::Seccomp;
+    let listener = process::load_seccomp(program.instructions(), program.flags()).at(
+        step,
+        0,
+        "seccomp(SECCOMP_SET_MODE_FILTER)",
+    )?;
+    if let Some(listener) = listener {
+        // By write(2), which no profile can have answered by an agent; the parent takes the descriptor itself.
+        let message = Message::Listener(listener.as_raw_fd());
+        channel.send(message).at(step, 0, "write(parent)")?;
+        super::wait_for(channel, Message::ListenerTaken);
+    }
+    Ok(())
 }
 
 fn use_terminal(slave: OwnedFd) -> Result<()> {

@@ -1,6 +1,7 @@
-//! Processes by descriptor, which unlike a pid never comes to mean another one: pidfd_open(2), pidfd_send_signal(2).
+//! Processes by descriptor, which unlike a pid never comes to mean another one: pidfd_open(2), pidfd_send_signal(2),
+//! pidfd_getfd(2).
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,6 +36,16 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Makes a copy of the descriptor `fd` of another process.
+///
+/// # Errors
+/// The errno of pidfd_getfd(2), `EPERM` where the process may not be traced.
+pub fn copy_of(pidfd: BorrowedFd<'_>, fd: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes integers only.
+    let copy = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })?;
+    Ok(owned(narrow(copy)))
 }
 
 /// Waits until the process of `pidfd` has ended. Returns whether it has, or that the time was over.

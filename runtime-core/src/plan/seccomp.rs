@@ -6,6 +6,8 @@
 //!
 //! `rules` says what the verdicts are, `filter` turns them into a tree, `program` writes the instructions.
 
+use std::path::PathBuf;
+
 mod architecture;
 mod filter;
 #[cfg(test)]
@@ -44,6 +46,16 @@ pub const FLAGS: &[&str] = Flag::NAMES;
 pub struct Program {
     instructions: Vec<Instruction>,
     flags: u64,
+    agent: Option<Agent>,
+}
+
+/// Who answers for the calls of `SCMP_ACT_NOTIFY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Agent {
+    /// A unix socket.
+    pub(crate) path: PathBuf,
+    /// What it is told beside the descriptor.
+    pub(crate) metadata: Option<String>,
 }
 
 impl Program {
@@ -59,10 +71,9 @@ impl Program {
         self.flags
     }
 
-    /// Whether loading it gives a descriptor, which is for the agent at `listenerPath`.
-    #[must_use]
-    pub fn has_listener(&self) -> bool {
-        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    /// Who gets the descriptor that loading it gives, if it gives one.
+    pub(crate) fn agent(&self) -> Option<&Agent> {
+        self.agent.as_ref()
     }
 }
 
@@ -137,6 +148,7 @@ fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Program> {
     Ok(Program {
         instructions,
         flags: flags(profile)?,
+        agent: agent(profile)?,
     })
 }
 
@@ -219,13 +231,7 @@ fn verdict(action: Action, data: Option<u32>) -> std::result::Result<u32, String
 fn flags(profile: &Seccomp) -> Result<u64> {
     let rules = profile.syscalls.as_deref().unwrap_or_default();
     let mut flags = 0;
-    if let Some(index) = rules.iter().position(|rule| rule.action == Action::Notify) {
-        if profile.listener_path.as_deref().is_none_or(str::is_empty) {
-            return Err(Error::invalid_spec(
-                "/linux/seccomp/listenerPath",
-                &format!("missing: /linux/seccomp/syscalls/{index} has SCMP_ACT_NOTIFY"),
-            ));
-        }
+    if rules.iter().any(|rule| rule.action == Action::Notify) {
         flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     }
     let written = profile.flags.as_deref().unwrap_or(&[Flag::SpecAllow]);
@@ -241,6 +247,24 @@ fn flags(profile: &Seccomp) -> Result<u64> {
         };
     }
     Ok(flags)
+}
+
+/// The agent, where a rule needs one.
+fn agent(profile: &Seccomp) -> Result<Option<Agent>> {
+    let rules = profile.syscalls.as_deref().unwrap_or_default();
+    let Some(index) = rules.iter().position(|rule| rule.action == Action::Notify) else {
+        return Ok(None);
+    };
+    match profile.listener_path.as_deref() {
+        None | Some("") => Err(Error::invalid_spec(
+            "/linux/seccomp/listenerPath",
+            &format!("missing: /linux/seccomp/syscalls/{index} has SCMP_ACT_NOTIFY"),
+        )),
+        Some(path) => Ok(Some(Agent {
+            path: path.into(),
+            metadata: profile.listener_metadata.clone(),
+        })),
+    }
 }
 
 /// A rule's conditions: all together, or, where two are of one argument, each by itself.

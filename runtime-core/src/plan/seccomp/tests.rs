@@ -401,7 +401,7 @@ fn flags_of_the_kernel() {
             "defaultAction": "SCMP_ACT_ALLOW", "flags": written, "listenerPath": "/agent", "syscalls": rules,
         }));
         assert_eq!(program.flags(), flags, "{written} {rules}");
-        assert_eq!(program.has_listener(), flags & listener != 0);
+        assert_eq!(program.agent().is_some(), flags & listener != 0);
     }
 }
 
