@@ -1,8 +1,11 @@
 //! The commands: from what was typed to the library and back to what is printed.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
+use runtime_core::kernel::pidfd;
 use runtime_core::{Container, Error, ErrorKind, Root, State};
 
 use crate::cli::Flags;
@@ -118,7 +121,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "create" => create::create(invocation),
         "run" => create::run(invocation),
         "exec" => exec::exec(invocation),
-        "start" => done(invocation.locked_container()?.start()),
+        "start" => start(invocation),
         "state" => state(invocation),
         "kill" => kill(invocation),
         "delete" => delete(invocation),
@@ -159,6 +162,27 @@ fn refuse_unsupported(global: &Flags) -> Result<(), Failure> {
             "--rootless {other:?}: neither true, false nor auto"
         ))),
     }
+}
+
+/// Lets the program run; and, where the caller wants to hear of it, waits until it says that it is ready.
+fn start(invocation: &Invocation<'_>) -> Outcome {
+    let container = invocation.locked_container()?;
+    let socket = match crate::notify::callers() {
+        Some(_) => container.notify_socket()?,
+        None => None,
+    };
+    let relay = create::relay(invocation, socket);
+    container.start()?;
+    if let Some(relay) = relay {
+        container.unlock()?;
+        let pid = container.state()?.pid;
+        // One that has ended has nothing more to tell.
+        if let Ok(process) = pidfd::open(Pid::from_raw(pid)) {
+            let waited = relay.wait(pid, process.as_fd());
+            waited.map_err(|errno| Failure::File(format!("poll(): {errno}")))?;
+        }
+    }
+    Ok(0)
 }
 
 fn state(invocation: &Invocation<'_>) -> Outcome {

@@ -13,6 +13,8 @@ use nix::unistd::{read, write};
 use runtime_core::Child;
 use runtime_core::kernel::{pidfd, tty};
 
+use crate::notify::Relay;
+
 /// Signals as they were before this program held them back.
 ///
 /// Held back from before the container's process exists: none that comes for it is lost.
@@ -57,7 +59,7 @@ impl Drop for RawTerminal {
 }
 
 /// Stays with `child` until it ends: forwards signals to it and, between the caller's terminal and `master`, bytes and
-/// sizes. Gives its exit code, 128 and the signal where one ended it.
+/// sizes, and what it tells by `notify`. Gives its exit code, 128 and the signal where one ended it.
 ///
 /// # Errors
 /// The errno of what it waits by.
@@ -65,14 +67,18 @@ pub(crate) fn follow(
     child: &Child,
     master: Option<OwnedFd>,
     signals: &Signals,
+    notify: Option<&Relay>,
 ) -> nix::Result<i32> {
     let raw = master.as_ref().and_then(|_| RawTerminal::new());
-    let mut terminal = master.map(Relay::new);
+    let mut terminal = master.map(TerminalRelay::new);
     if let Some(terminal) = &terminal {
         terminal.resize();
     }
     loop {
-        wait_for_something(signals, terminal.as_ref())?;
+        wait_for_something(signals, terminal.as_ref(), notify)?;
+        if let Some(relay) = notify {
+            relay.pass();
+        }
         if let Some(relay) = &mut terminal
             && !relay.pass()
         {
@@ -102,11 +108,16 @@ pub(crate) fn follow(
     }
 }
 
-fn wait_for_something(signals: &Signals, terminal: Option<&Relay>) -> nix::Result<()> {
+fn wait_for_something(
+    signals: &Signals,
+    terminal: Option<&TerminalRelay>,
+    notify: Option<&Relay>,
+) -> nix::Result<()> {
     let mut fds = vec![PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
     if let Some(relay) = terminal {
         fds.extend(relay.interests());
     }
+    fds.extend(notify.map(|relay| PollFd::new(relay.as_fd(), PollFlags::POLLIN)));
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno),
@@ -136,7 +147,7 @@ fn reap(child: &Child) -> nix::Result<Option<i32>> {
 }
 
 /// Bytes on their way between the caller's terminal and the container's.
-struct Relay {
+struct TerminalRelay {
     master: OwnedFd,
     /// Whether the caller still has something to say.
     listens: bool,
@@ -147,7 +158,7 @@ struct Relay {
 /// Most bytes taken from the caller before the container has read them.
 const MOST_TYPED: usize = 64 << 10;
 
-impl Relay {
+impl TerminalRelay {
     fn new(master: OwnedFd) -> Self {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         // What the container does not read must not stop what it writes.

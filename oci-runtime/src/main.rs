@@ -18,6 +18,7 @@ mod foreground;
 mod format;
 mod help;
 mod logging;
+mod notify;
 mod time;
 mod version;
 

@@ -3,6 +3,7 @@
 //! Every verb can be called again after it was cut short, by whatever means: it takes up what it finds.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -126,6 +127,15 @@ impl Container {
             Released::Before => wrong(Status::Running, "cannot start an already running container"),
             Released::Ended => wrong(Status::Stopped, "cannot start a container that has stopped"),
         }
+    }
+
+    /// Where the program will tell how it gets on, if it was created to: for who lets it run, before that.
+    ///
+    /// # Errors
+    /// Those of making the socket.
+    pub fn notify_socket(&self) -> Result<Option<UnixDatagram>> {
+        let has_one = self.directory.has_notify();
+        has_one.then(|| self.directory.bind_notify()).transpose()
     }
 
     /// Opens the FIFO, and waits for the byte of the process that waits in it.

@@ -6,6 +6,7 @@
 //!     config.json        as it was when the container was created
 //!     state.json         Record; written whole, then renamed into place
 //!     exec.fifo          from create to start: the container's process waits in it
+//!     notify/            what the container sees as /run/notify, with a socket while somebody listens
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,6 +27,10 @@ use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::HookState;
 use crate::spec::{MAX_CONFIG_BYTES, Spec};
+
+mod notify;
+
+pub(crate) use notify::NOTIFY;
 
 const RECORD: &str = "state.json";
 const NEW_RECORD: &str = ".state.json";
@@ -445,6 +450,7 @@ impl Directory {
 
     /// Removes the container from the disk.
     pub(crate) fn remove(&self) -> Result<()> {
+        self.remove_notify()?;
         // The record last: as long as it is there the container can be found and deleted.
         for name in [FIFO, CONFIG, NEW_RECORD, RECORD] {
             match unlinkat(&self.own, name, UnlinkatFlags::NoRemoveDir) {

@@ -51,9 +51,14 @@ fn a_policy_of_exec() {
     let found = call.arg(&container.id).finish().ok().value();
     assert_eq!(scheduling(&found), [4, 0, 3]);
     // And without, exec's processes have the container's, as its other elements.
-    let container =
-        running(Bundle::new().set("/process/scheduler", json!({"policy": "SCHED_IDLE"})));
-    assert_eq!(scheduling(&container.exec(SELF_STAT).ok().value())[2], 5);
+    let container = running(Bundle::new().set(
+        "/process/scheduler",
+        json!({"policy": "SCHED_BATCH", "nice": 2}),
+    ));
+    assert_eq!(
+        scheduling(&container.exec(SELF_STAT).ok().value()),
+        [2, 0, 3]
+    );
 }
 
 fn a_deadline_without_times_is_told() {

@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,6 +15,7 @@ use runtime_core::{
 
 use super::{Failure, Invocation, Outcome, print};
 use crate::foreground::{Signals, follow};
+use crate::notify::Relay;
 
 /// Makes a container whose program waits for `start`.
 pub(super) fn create(invocation: &Invocation<'_>) -> Outcome {
@@ -25,8 +28,16 @@ pub(super) fn create(invocation: &Invocation<'_>) -> Outcome {
 pub(super) fn run(invocation: &Invocation<'_>) -> Outcome {
     let request = Request::read(invocation)?;
     if invocation.flags.on("detach") {
-        make(invocation, &request, Start::Now, Detached::Yes)?;
-        return request.print_id(Detached::Yes);
+        let mut created = make(invocation, &request, Start::Now, Detached::Yes)?;
+        request.print_id(Detached::Yes)?;
+        if let Some(relay) = relay(invocation, created.notify.take()) {
+            created.container.unlock()?;
+            let init = &created.init;
+            relay
+                .wait(init.pid.as_raw(), init.pidfd.as_fd())
+                .map_err(|errno| os("poll()", errno))?;
+        }
+        return Ok(0);
     }
     if !invocation.flags.on("no-subreaper") {
         nix::sys::prctl::set_child_subreaper(true)
@@ -34,11 +45,12 @@ pub(super) fn run(invocation: &Invocation<'_>) -> Outcome {
     }
     let signals = Signals::hold().map_err(|errno| os("signalfd()", errno))?;
     request.print_id(Detached::No)?;
-    let created = make(invocation, &request, Start::Now, Detached::No)?;
+    let mut created = make(invocation, &request, Start::Now, Detached::No)?;
+    let relay = relay(invocation, created.notify.take());
     // From here on others may pause, kill and delete it.
     created.container.unlock()?;
-    let code =
-        follow(&created.init, created.master, &signals).map_err(|errno| os("poll()", errno))?;
+    let code = follow(&created.init, created.master, &signals, relay.as_ref())
+        .map_err(|errno| os("poll()", errno))?;
     drop(created.container);
     if !invocation.flags.on("keep")
         && let Err(error) = Container::delete_by_force(&invocation.root()?, &request.id)
@@ -48,6 +60,17 @@ pub(super) fn run(invocation: &Invocation<'_>) -> Outcome {
             .warning(&format!("delete {:?}: {error}", request.id));
     }
     Ok(code)
+}
+
+/// The way from the container's notify socket to the caller's. One that is gone is no reason to end a container.
+pub(super) fn relay(invocation: &Invocation<'_>, socket: Option<UnixDatagram>) -> Option<Relay> {
+    let (socket, callers) = (socket?, crate::notify::callers()?);
+    Relay::new(socket, &callers)
+        .inspect_err(|error| {
+            let text = format!("NOTIFY_SOCKET={callers:?}: {}", crate::format::io(error));
+            invocation.log.warning(&text);
+        })
+        .ok()
 }
 
 fn os(call: &str, errno: Errno) -> Failure {
@@ -159,6 +182,7 @@ fn make(
         keyring: !flags.on("no-new-keyring"),
         preserved_fds: listen_fds + preserved_fds(flags.value("preserve-fds"), listen_fds)?,
         env,
+        notify: crate::notify::callers().is_some(),
         init: super::init::program(flags, bundle.spec())?,
     };
     Ok(Container::create(

@@ -48,7 +48,7 @@ pub(super) fn exec(invocation: &Invocation<'_>) -> Outcome {
         options.terminal == Terminal::Caller,
         "a process in the foreground has its terminal here"
     );
-    follow(&executed.child, executed.master, &signals).map_err(os)
+    follow(&executed.child, executed.master, &signals, None).map_err(os)
 }
 
 /// The process of `--process`, or that of the container with what the flags say.

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -24,8 +25,9 @@ use crate::init::{self, Fifo, Prepared, Wait};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::pidfd;
 use crate::plan::Plan;
+use crate::plan::mounts::Mount;
 use crate::spec::Spec;
-use crate::state::{Directory, HookPoints, Identity, Record, Root, Status};
+use crate::state::{Directory, HookPoints, Identity, NOTIFY, Record, Root, Status};
 use crate::sync::{Channel, Message};
 
 /// How a container is created.
@@ -47,6 +49,9 @@ pub struct CreateOptions {
     pub preserved_fds: i32,
     /// Variables added to the program's environment.
     pub env: Vec<CString>,
+    /// Whether its program may tell how it gets on: it then finds a `NOTIFY_SOCKET`, see sd_notify(3), at which
+    /// [`Created::notify`] or [`Container::notify_socket`] listens.
+    pub notify: bool,
     /// What runs as the container's first process, and runs the program in its turn.
     pub init: Option<InitProgram>,
 }
@@ -76,6 +81,7 @@ impl Default for CreateOptions {
             keyring: true,
             preserved_fds: 0,
             env: Vec::new(),
+            notify: false,
             init: None,
         }
     }
@@ -108,6 +114,8 @@ pub struct Created {
     pub init: Child,
     /// Master of its terminal, for [`Terminal::Caller`]; owned.
     pub master: Option<OwnedFd>,
+    /// What its program tells, where it was asked for and started at once.
+    pub notify: Option<UnixDatagram>,
 }
 
 impl Container {
@@ -131,6 +139,9 @@ impl Container {
         let mut cgroup = Cgroup::locate(&plan.cgroup, id)?;
         let directory = Directory::make(root, id)?;
         plan.process.env.add(options.env.iter().cloned());
+        if options.notify {
+            add_notify_socket(&mut plan, root, id);
+        }
         if let Some(init) = &options.init {
             plan.process.run_by(&init.args, &init.env);
         }
@@ -160,6 +171,7 @@ impl Container {
             has_ended: false,
             master: None,
             agent: None,
+            notify: None,
         };
         match attempt.make(bundle, plan, &mut cgroup, &options) {
             Ok(()) if options.start == Start::Now => {
@@ -172,6 +184,16 @@ impl Container {
             Err(error) => Err(attempt.undo(error)),
         }
     }
+}
+
+/// Shows the container a socket of its own, at the place where callers of runc know it.
+fn add_notify_socket(plan: &mut Plan, root: &Root, id: &str) {
+    let directory = root.path().join(id).join(NOTIFY);
+    let directory = directory.to_string_lossy().into_owned();
+    plan.mounts
+        .push(Mount::of_sockets(directory, c"/run/notify"));
+    let variable = c"NOTIFY_SOCKET=/run/notify/notify.sock";
+    plan.process.env.add([variable.to_owned()]);
 }
 
 fn points(spec: &Spec) -> HookPoints {
@@ -197,6 +219,7 @@ struct Attempt {
     master: Option<OwnedFd>,
     /// Who gets the listener of its filter.
     agent: Option<Agent>,
+    notify: Option<UnixDatagram>,
 }
 
 impl Attempt {
@@ -215,6 +238,9 @@ impl Attempt {
             .directory
             .write_record(&self.container.record)?;
         self.container.directory.write_config(bundle.config())?;
+        if options.notify {
+            self.make_notify_socket(options.start)?;
+        }
         let mut prepared = prepare(
             &plan,
             bundle,
@@ -250,6 +276,16 @@ impl Attempt {
         }
         self.follow(&plan, &channel, options.start)?;
         self.announce(options)
+    }
+
+    /// Who starts the program listens before.
+    fn make_notify_socket(&mut self, start: Start) -> Result<()> {
+        let directory = &self.container.directory;
+        directory.make_notify()?;
+        if start == Start::Now {
+            self.notify = Some(directory.bind_notify()?);
+        }
+        Ok(())
     }
 
     /// Clones. The child never comes back; the parent gets what it has to drop.
@@ -449,6 +485,7 @@ impl Attempt {
                 container: self.container,
                 init,
                 master: self.master,
+                notify: self.notify,
             }),
             None => Err(Error::os("clone3()", Errno::ECHILD)),
         }

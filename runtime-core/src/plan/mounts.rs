@@ -1,6 +1,6 @@
 //! Mounts: options in the words of fstab(5) to attributes, parameters and propagation.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use super::c_string;
 use super::idmap::{IdMap, Written};
@@ -60,6 +60,28 @@ pub(crate) enum Contents {
     Own,
     /// A copy of what it covers (`tmpcopyup`).
     CopiedUp,
+}
+
+impl Mount {
+    /// A directory of the host in which the container can do nothing but talk to sockets.
+    pub(crate) fn of_sockets(source: String, destination: &CStr) -> Self {
+        let safe = A::RDONLY.with(A::NOSUID).with(A::NODEV).with(A::NOEXEC);
+        Self {
+            destination: destination.to_owned(),
+            kind: Kind::Bind {
+                source,
+                scope: Scope::One,
+                idmap: None,
+            },
+            change: Change {
+                set: safe,
+                clear: A::default(),
+            },
+            recursive: Change::default(),
+            propagation: Vec::new(),
+            inside_proc: false,
+        }
+    }
 }
 
 /// Whether `/dev` gets its nodes.

@@ -243,10 +243,21 @@ impl Environment {
         })
     }
 
-    /// Adds variables of the runtime's own, such as `LISTEN_FDS`.
+    /// Sets variables of the runtime's own, such as `LISTEN_FDS`.
     pub(crate) fn add(&mut self, pairs: impl IntoIterator<Item = CString>) {
+        let name = |pair: &CString| {
+            pair.to_bytes()
+                .split(|&byte| byte == b'=')
+                .next()
+                .map(<[u8]>::to_vec)
+        };
         let mut strings = self.strings.strings().to_vec();
-        strings.extend(pairs);
+        for pair in pairs {
+            match strings.iter_mut().find(|known| name(known) == name(&pair)) {
+                Some(known) => *known = pair,
+                None => strings.push(pair),
+            }
+        }
         self.strings = CStrings::new(strings);
     }
 }
@@ -348,6 +359,14 @@ mod tests {
                 "{written:?}"
             );
         }
+    }
+
+    #[test]
+    fn variables_of_the_runtime_take_the_place_of_others() {
+        let mut env = env(&["A=1", "B=2"]).unwrap();
+        env.add([c"B=3".to_owned(), c"C=4".to_owned()]);
+        let strings = [c"A=1", c"B=3", c"HOME=/", c"C=4"].map(ToOwned::to_owned);
+        assert_eq!((env.strings.strings(), env.home), (&strings[..], Some(2)));
     }
 
     #[test]

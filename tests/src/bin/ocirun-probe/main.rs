@@ -81,6 +81,7 @@ fn step(words: &[&str]) -> Outcome {
         ["orphans", count] => process::orphans(count.parse()?),
         ["fork", count] => process::fork(count.parse()?),
         ["allocate", mebibytes] => process::allocate(mebibytes.parse()?),
+        ["notify", text] => process::notify(text),
         ["raise", signal] => signals::raise(signal),
         ["trap"] => signals::trap(),
         ["winch"] => signals::winch(),
