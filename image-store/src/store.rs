@@ -272,9 +272,21 @@ impl Store {
             .call(|| format!("renameat({staged:?}, {path:?})"))
     }
 
-    /// Waits until everything written so far is on disk.
+    /// Waits until everything written so far is on disk. What it cannot be sure of is forgotten: the kernel tells a failed
+    /// write once, and shows its bytes until it needs the memory.
     pub fn barrier(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.dir).call(|| format!("syncfs({:?})", self.root))
+        let done = rustix::fs::syncfs(&self.dir).call(|| format!("syncfs({:?})", self.root));
+        if done.is_err() {
+            self.transaction(|t| {
+                for table in ["layer", "blob"] {
+                    let sql = format!("UPDATE {table} SET boot = 'lost' WHERE boot IS NOT NULL");
+                    t.execute(&sql, [])?;
+                }
+                Ok(())
+            })?;
+            self.sweep_staging(Duration::ZERO)?;
+        }
+        done
     }
 
     /// Writes back what is made, from now until the result is dropped, so that the barrier has little left to do.

@@ -210,6 +210,53 @@ pub fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// Bytes that hardly compress.
+pub fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// A generator for moments. Its seed is printed, and taken from `IMAGE_SEED`.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// From the clock, if nothing else is asked for.
+    pub fn new() -> Self {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let given = std::env::var("IMAGE_SEED").ok();
+        let seed = given.and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or_else(|| since.as_secs() << 30 | u64::from(since.subsec_nanos()));
+        println!("IMAGE_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) as usize % bound
+    }
+
+    /// A time below `bound`.
+    pub fn moment(&mut self, bound: std::time::Duration) -> std::time::Duration {
+        bound.mul_f64(self.below(10_000) as f64 / 10_000.0)
+    }
+}
+
+impl Default for Dice {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The documents and blobs of one image.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -295,7 +342,8 @@ impl Image {
 /// A store in a directory that goes away with it.
 #[derive(Debug)]
 pub struct Bed {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    _owned: Option<tempfile::TempDir>,
 }
 
 impl Default for Bed {
@@ -307,14 +355,24 @@ impl Default for Bed {
 impl Bed {
     /// An empty store.
     pub fn new() -> Self {
+        let owned = tempfile::tempdir().unwrap();
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: owned.path().to_owned(),
+            _owned: Some(owned),
+        }
+    }
+
+    /// A store in a directory that is the caller's.
+    pub fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            _owned: None,
         }
     }
 
     /// A path beside the store.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// The program with the store and no configuration of the machine's.

@@ -32,6 +32,7 @@ mod bundle;
 mod cgroup;
 mod command;
 mod container;
+pub mod disk;
 mod harness;
 pub mod image_support;
 pub mod machine;

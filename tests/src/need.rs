@@ -31,6 +31,8 @@ pub enum Need {
     File(&'static str),
     /// A program of the host, by its name in PATH.
     Program(&'static str),
+    /// A device node of the host, by its path.
+    Device(&'static str),
     /// A runtime other than runc, which is known not to do this: the reason.
     NotRunc(&'static str),
     /// A runtime other than `ocirun`, which does not do this yet and refuses it: the reason.
@@ -77,6 +79,10 @@ impl Need {
             Self::Program(name) => (
                 program_in_path(name).is_some(),
                 format!("needs the program {name}"),
+            ),
+            Self::Device(path) => (
+                fs::exists(path).unwrap_or(false),
+                format!("needs the device {path}"),
             ),
             Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
             Self::NotOcirun(why) => (runtime().kind != Kind::Ocirun, format!("ocirun: {why}")),

@@ -105,7 +105,7 @@ pub fn build(package: &str, name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("cargo build --package {package}: no program {name}"))
 }
 
-/// The probe: the one that cargo built beside the running test, otherwise built now.
+/// The probe.
 ///
 /// # Panics
 /// When it is not there and cannot be built.

@@ -29,7 +29,7 @@ fn image(program: &Path, bed: &Bed, path: &Path) -> Output {
         .unwrap()
 }
 
-fn the_program_beside_comes_first_then_path() {
+fn the_own_program_comes_first_then_path() {
     let bed = Bed::new();
     let program = lone_runtime(&bed);
     let elsewhere = bed.path("elsewhere");
@@ -73,9 +73,9 @@ fn main() -> std::process::ExitCode {
     Suite::new()
         .sequential()
         .test(
-            "the_program_beside_comes_first_then_path",
+            "the_own_program_comes_first_then_path",
             &[Need::Ocirun],
-            the_program_beside_comes_first_then_path,
+            the_own_program_comes_first_then_path,
         )
         .test(
             "its_own_flags_and_help_are_reached",

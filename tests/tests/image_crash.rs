@@ -8,7 +8,7 @@
 )]
 
 use ocirun_tests::image_support::{
-    Answer, Bed, FakeRegistry, Header, Image, Request, Tar, honest, listing,
+    Answer, Bed, Dice, FakeRegistry, Header, Image, Request, Tar, honest, listing, noise,
 };
 use ocirun_tests::{Need, suite};
 use serde_json::Value;
@@ -18,15 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Three layers that take some time, with links over layers and a whiteout.
 fn image() -> Image {
-    let noise = |seed: u32, length: usize| {
-        let mut state = seed;
-        (0..length)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                state.to_be_bytes()[0]
-            })
-            .collect::<Vec<u8>>()
-    };
     let layer = |seed: u32, name: &str| {
         let mut tar = Tar::new().dir(name, 0o755);
         for file in 0..60 {
@@ -46,27 +37,6 @@ fn kills() -> u32 {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(12)
-}
-
-/// A generator for moments; its seed is printed.
-struct Moments(u64);
-
-impl Moments {
-    fn new() -> Self {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        let seed = since.as_secs() << 30 | u64::from(since.subsec_nanos());
-        println!("seed {seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, most: Duration) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        most.mul_f64((self.0 % 10_000) as f64 / 10_000.0)
-    }
 }
 
 /// Runs a command, kills it at `after`, and says whether it had ended by itself.
@@ -109,7 +79,7 @@ fn a_killed_pull_leaves_nothing_broken() {
     let whole = duration_of(|| drop(reference.ok(&["pull", "-q", &name])));
     reference.ok(&["unpack", &name, reference.path("r").to_str().unwrap()]);
     let expected = listing(&reference.path("r"));
-    let mut moments = Moments::new();
+    let mut dice = Dice::new();
     for round in 0..kills() {
         let bed = Bed::new();
         let pull: &[&str] = if round % 2 == 0 {
@@ -119,7 +89,7 @@ fn a_killed_pull_leaves_nothing_broken() {
         };
         let times = 1 + round % 3;
         for _ in 0..times {
-            killed(&bed, pull, moments.below(whole.mul_f64(1.2)));
+            killed(&bed, pull, dice.moment(whole.mul_f64(1.2)));
             assert_whole(&bed);
         }
         bed.ok(pull);
@@ -133,15 +103,15 @@ fn a_killed_removal_or_collection_leaves_nothing_broken() {
     let image = image();
     let registry = FakeRegistry::serving(&image, |_| None);
     let name = format!("{}/x:1", registry.host);
-    let mut moments = Moments::new();
+    let mut dice = Dice::new();
     let bed = Bed::new();
     bed.ok(&["pull", "-q", &name]);
     let whole = duration_of(|| drop(bed.ok(&["rm", &name])));
     for round in 0..kills() {
         bed.ok(&["pull", "-q", &name]);
-        killed(&bed, &["rm", &name], moments.below(whole.mul_f64(1.2)));
+        killed(&bed, &["rm", &name], dice.moment(whole.mul_f64(1.2)));
         assert_whole(&bed);
-        killed(&bed, &["gc", "--all"], moments.below(whole));
+        killed(&bed, &["gc", "--all"], dice.moment(whole));
         assert_whole(&bed);
         if round % 4 == 0 {
             bed.assert_sound();
@@ -153,19 +123,19 @@ fn a_killed_removal_or_collection_leaves_nothing_broken() {
 
 fn a_killed_unpack_or_import_leaves_the_store_sound() {
     let image = image();
-    let mut moments = Moments::new();
+    let mut dice = Dice::new();
     for _ in 0..kills().div_ceil(2) {
         let bed = Bed::new();
         let layout = bed.path("layout");
         image.write_layout(&layout);
         let import = ["import", layout.to_str().unwrap(), "t.io/x:1"];
-        killed(&bed, &import, moments.below(Duration::from_millis(150)));
+        killed(&bed, &import, dice.moment(Duration::from_millis(150)));
         assert_whole(&bed);
         bed.ok(&import);
         killed(
             &bed,
             &["unpack", "t.io/x:1", bed.path("half").to_str().unwrap()],
-            moments.below(Duration::from_millis(60)),
+            dice.moment(Duration::from_millis(60)),
         );
         assert_whole(&bed);
         bed.assert_sound();
@@ -281,7 +251,7 @@ fn failing_calls_leave_the_store_sound() {
     let image = image();
     let registry = FakeRegistry::serving(&image, |_| None);
     let name = format!("{}/x:1", registry.host);
-    let mut moments = Moments::new();
+    let mut dice = Dice::new();
     let mut failed = 0;
     for round in 0..kills() {
         let bed = Bed::new();
@@ -298,8 +268,8 @@ fn failing_calls_leave_the_store_sound() {
             "utimensat",
         ][round as usize % 10];
         let error = if round % 2 == 0 { "ENOSPC" } else { "EIO" };
-        let when = 1 + moments
-            .below(Duration::from_millis(if call == "syncfs" { 1 } else { 40 }))
+        let when = 1 + dice
+            .moment(Duration::from_millis(if call == "syncfs" { 1 } else { 40 }))
             .as_millis();
         let inject = format!("inject={call}:error={error}:when={when}");
         let pull = bed.command(&["pull", "-q", &name]);

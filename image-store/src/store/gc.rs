@@ -138,7 +138,7 @@ impl Store {
         Ok(removed)
     }
 
-    fn sweep_staging(&self, partial_age: Duration) -> Result<u64> {
+    pub(super) fn sweep_staging(&self, partial_age: Duration) -> Result<u64> {
         let dir = self.open_path("staging", OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut removed = 0;
         for name in names(dir.as_fd())? {
