@@ -8,12 +8,12 @@
 )]
 
 use ocirun_tests::image_support::{
-    Answer, Bed, Dice, FakeRegistry, Header, Image, Request, Tar, honest, listing, noise,
+    Answer, Bed, Depot, Dice, FakeRegistry, Header, Image, Request, Tar, honest, listing, noise,
 };
 use ocirun_tests::{Need, suite};
 use serde_json::Value;
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Three layers that take some time, with links over layers and a whiteout.
@@ -142,6 +142,39 @@ fn a_killed_unpack_or_import_leaves_the_store_sound() {
     }
 }
 
+/// A registry never has a manifest without its blobs, and a blob that was sent is not sent again.
+fn a_killed_push_leaves_nothing_broken() {
+    let image = image();
+    let bed = Bed::new();
+    let layout = bed.path("layout");
+    image.write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
+    let push = |depot: &Depot, after: Option<Duration>| {
+        let registry = depot.serve();
+        let name = format!("{}/x:1", registry.host);
+        match after {
+            Some(after) => drop(killed(&bed, &["push", "t.io/x:1", &name], after)),
+            None => drop(bed.ok(&["push", "t.io/x:1", &name])),
+        }
+        registry.requests()
+    };
+    let whole = duration_of(|| drop(push(&Depot::new(), None)));
+    let mut dice = Dice::new();
+    for round in 0..kills() {
+        let depot = Depot::new();
+        push(&depot, Some(dice.moment(whole.mul_f64(1.2))));
+        assert_whole(&bed);
+        let sent = image.layers.iter().filter(|layer| depot.has(layer)).count();
+        let begun = push(&depot, None)
+            .iter()
+            .filter(|request| request.method == "POST")
+            .count();
+        assert!(begun <= image.layers.len() + 1 - sent, "round {round}");
+        assert_eq!(depot.manifests(), std::slice::from_ref(&image.manifest));
+        bed.assert_sound();
+    }
+}
+
 /// What was finished before a kill is not fetched again, and a begun layer goes on where it stood.
 fn a_killed_pull_is_taken_up() {
     let image = image();
@@ -246,64 +279,68 @@ fn rustix_remount(at: &std::path::Path, options: &str) {
     .unwrap();
 }
 
-/// Every system call of some kinds fails once, at a random count, with ENOSPC or EIO; strace injects it.
+/// One system call fails, at a random count, with ENOSPC or EIO, in each of the commands that write; strace injects it.
 fn failing_calls_leave_the_store_sound() {
+    const CALLS: [&str; 10] = [
+        "write",
+        "openat",
+        "mkdirat",
+        "renameat,renameat2",
+        "fchmod",
+        "syncfs",
+        "pwrite64",
+        "fdatasync,fsync",
+        "openat2",
+        "utimensat",
+    ];
     let image = image();
     let registry = FakeRegistry::serving(&image, |_| None);
     let name = format!("{}/x:1", registry.host);
+    let depot = Depot::new();
+    let pushed = format!("{}/x:1", depot.serve().host);
     let mut dice = Dice::new();
     let mut failed = 0;
-    for round in 0..kills() {
+    for round in 0..kills() as usize {
         let bed = Bed::new();
-        let call = [
-            "write",
-            "openat",
-            "mkdirat",
-            "renameat,renameat2",
-            "fchmod",
-            "syncfs",
-            "pwrite64",
-            "fdatasync,fsync",
-            "openat2",
-            "utimensat",
-        ][round as usize % 10];
-        let error = if round % 2 == 0 { "ENOSPC" } else { "EIO" };
-        let when = 1 + dice
-            .moment(Duration::from_millis(if call == "syncfs" { 1 } else { 40 }))
-            .as_millis();
-        let inject = format!("inject={call}:error={error}:when={when}");
-        let pull = bed.command(&["pull", "-q", &name]);
-        let mut traced = std::process::Command::new("strace");
-        traced
-            .args([
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                &format!("trace={call}"),
-                "-e",
-                &inject,
-            ])
-            .arg(pull.get_program())
-            .args(pull.get_args());
-        let output = traced.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        // An error where the kernel never gives one (the event loop's own descriptors) may end the program like a kill.
+        let target = bed.path("r").to_str().unwrap().to_owned();
+        let command: &[&str] = match round % 5 {
+            0 | 1 => &["pull", "-q", &name],
+            2 => &["unpack", &name, &target],
+            3 => &["rm", &name],
+            _ => &["push", &name, &pushed],
+        };
+        if round % 5 > 1 {
+            bed.ok(&["pull", "-q", &name]);
+        }
+        let call = CALLS[dice.below(CALLS.len())];
+        let error = ["ENOSPC", "EIO"][dice.below(2)];
+        let when = 1 + dice.below(if call == "syncfs" { 1 } else { 40 });
+        let output = with_failing_call(&bed.command(command), (call, error, when));
         println!(
-            "{inject}: {}",
+            "{} {call} {error} {when}: {}",
+            command[0],
             if output.status.success() {
-                "went on"
+                "went on".to_owned()
             } else {
-                text.trim()
+                String::from_utf8_lossy(&output.stderr).trim().to_owned()
             }
         );
+        // An error where the kernel never gives one (the event loop's own descriptors) may end the program like a kill.
         failed += u32::from(!output.status.success());
         assert_whole(&bed);
         bed.ok(&["pull", "-q", &name]);
         bed.assert_sound();
     }
     assert!(failed > 0, "no injected error reached the program");
+}
+
+fn with_failing_call(command: &Command, (call, error, when): (&str, &str, usize)) -> Output {
+    let inject = format!("inject={call}:error={error}:when={when}");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+    traced.args([&format!("trace={call}"), "-e", &inject]);
+    traced.arg(command.get_program()).args(command.get_args());
+    traced.output().unwrap()
 }
 
 /// Does something to a layer's directory.
@@ -368,6 +405,7 @@ fn damage_is_found_and_repaired() {
 suite! {
     &[Need::Root] => [
         a_killed_pull_leaves_nothing_broken, a_killed_removal_or_collection_leaves_nothing_broken, a_killed_pull_is_taken_up,
+        a_killed_push_leaves_nothing_broken,
         a_killed_unpack_or_import_leaves_the_store_sound, no_space_is_an_error_that_leaves_the_store_sound,
         damage_is_found_and_repaired,
     ],
