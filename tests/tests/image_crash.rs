@@ -228,6 +228,22 @@ fn a_killed_pull_is_taken_up() {
     bed.assert_sound();
 }
 
+/// After a power loss, what an earlier pull left may have the right length and the wrong bytes.
+fn what_an_earlier_pull_left_is_not_believed() {
+    let image = image();
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let bed = Bed::new();
+    bed.ok(&["ls"]);
+    for (layer, length) in image.layers.iter().zip([1, 50_000, usize::MAX]) {
+        let zeros = vec![0; image.blobs[layer].len().min(length)];
+        let partial = format!("store/staging/{}.part", layer.replace(':', "-"));
+        fs::write(bed.path(&partial), zeros).unwrap();
+    }
+    bed.ok(&["pull", "-q", &name]);
+    bed.assert_sound();
+}
+
 /// A file system of its own that is too small.
 fn no_space_is_an_error_that_leaves_the_store_sound() {
     let image = image();
@@ -405,7 +421,7 @@ fn damage_is_found_and_repaired() {
 suite! {
     &[Need::Root] => [
         a_killed_pull_leaves_nothing_broken, a_killed_removal_or_collection_leaves_nothing_broken, a_killed_pull_is_taken_up,
-        a_killed_push_leaves_nothing_broken,
+        what_an_earlier_pull_left_is_not_believed, a_killed_push_leaves_nothing_broken,
         a_killed_unpack_or_import_leaves_the_store_sound, no_space_is_an_error_that_leaves_the_store_sound,
         damage_is_found_and_repaired,
     ],

@@ -11,7 +11,7 @@ use crate::registry::Sink;
 use crate::store::{Lease, Lock, Store};
 use crate::unpack::Unpacker;
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags, mkdirat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -159,7 +159,8 @@ impl Image {
         Ok(lowers)
     }
 
-    /// Fetches and unpacks; once more, from another endpoint if there is one, when the bytes were wrong.
+    /// Fetches and unpacks; once more when the bytes were wrong: without those of an earlier pull, then from another
+    /// endpoint if there is one.
     async fn fetch(
         &self,
         at: usize,
@@ -168,18 +169,30 @@ impl Image {
     ) -> Result<Option<Unpacked>> {
         // The threads hold the locks too: they may outlive a pull that was given up.
         let locks: Guard = Arc::new((chain.clone(), blob));
-        match self.fetch_from(at, 0, locks.clone()).await {
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) => {
-                let partial = Store::partial_path(&self.layers[at].digest);
-                crate::layout::remove::remove_all(self.store.dir().as_fd(), partial.as_bytes())?;
-                match self.fetch_from(at, 1, locks).await {
-                    // There is no other: what the first one sent is what counts.
-                    Err(other) if other.kind() == ErrorKind::NotFound => Err(error),
-                    done => done,
+        let partial = Store::partial_path(&self.layers[at].digest);
+        let is_begun = self.options.blobs == Blobs::Keep
+            && rustix::fs::statat(self.store.dir(), &partial[..], AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| stat.st_size > 0);
+        let mut failure = None;
+        for skip in if is_begun { &[0, 0, 1][..] } else { &[0, 1] } {
+            match (self.fetch_from(at, *skip, locks.clone()).await, failure) {
+                (Err(error), _)
+                    if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid) =>
+                {
+                    crate::layout::remove::remove_all(
+                        self.store.dir().as_fd(),
+                        partial.as_bytes(),
+                    )?;
+                    failure = Some(error);
                 }
+                // There is no other endpoint: what this one sent is what counts.
+                (Err(other), Some(error)) if other.kind() == ErrorKind::NotFound => {
+                    return Err(error);
+                }
+                (done, _) => return done,
             }
-            done => done,
         }
+        Err(failure.unwrap_or_else(|| invalid("layer was not fetched")))
     }
 
     async fn fetch_from(&self, at: usize, skip: usize, locks: Guard) -> Result<Option<Unpacked>> {
