@@ -1,6 +1,6 @@
 //! Commit: an image with one more layer, which turns it into the content of a directory.
 
-use crate::diff::{diff, write_layer};
+use crate::diff::{Change, diff, write_layer};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Context, Result, invalid};
 use crate::manifest::{OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Platform, json};
@@ -51,18 +51,28 @@ struct Layer {
     size: u64,
 }
 
+/// What is said of the new layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Note<'a> {
+    /// A line for the image's history.
+    pub message: &'a str,
+    /// The latest time of its files, in seconds since the epoch.
+    pub latest: Option<i64>,
+}
+
 /// Makes the image and names it `name`. `view` shows the base image's file system, `dir` the one to be.
 pub async fn commit(
     store: &Arc<Store>,
     base: &Image,
     (view, dir): (BorrowedFd<'_>, BorrowedFd<'_>),
     name: &Reference,
-    message: &str,
+    note: Note<'_>,
 ) -> Result<Digest> {
     let lease = store.lease()?;
     // Named after the lease, whose lock tells a collection that the file is in use.
     let staged = format!("staging/{}.new", lease.id());
-    let layer = write(store, &staged, view, dir)?;
+    let changes = diff(view, dir)?;
+    let layer = write(store, &staged, (dir, &changes), note.latest)?;
     lease.blob(&layer.digest)?;
     let lock = store.lock(&layer.digest)?;
     if store.blob(&layer.digest)?.is_none() {
@@ -73,7 +83,7 @@ pub async fn commit(
             .call(|| "unlinkat")?;
     }
     drop(lock);
-    let wanted = documents(base, &layer, name, message)?;
+    let wanted = documents(base, &layer, name, note.message)?;
     let options = Options {
         platform: Platform::host(),
         blobs: Blobs::Discard,
@@ -83,12 +93,16 @@ pub async fn commit(
     assemble(store, Origin::Store(store.clone()), wanted, &options).await
 }
 
-fn write(store: &Store, staged: &str, view: BorrowedFd<'_>, dir: BorrowedFd<'_>) -> Result<Layer> {
-    let changes = diff(view, dir)?;
+fn write(
+    store: &Store,
+    staged: &str,
+    (dir, changes): (BorrowedFd<'_>, &[Change]),
+    latest: Option<i64>,
+) -> Result<Layer> {
     let file = File::from(store.open_path(staged, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)?);
     let compressed = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
     let encoder = flate2::write::GzEncoder::new(compressed, flate2::Compression::default());
-    let plain = write_layer(dir, &changes, Hashing::new(encoder))?;
+    let plain = write_layer(dir, changes, latest, Hashing::new(encoder))?;
     let diff_id = plain.hasher.finish();
     let mut compressed = plain.inner.finish().call(|| "compress layer")?;
     compressed.flush().call(|| "write layer")?;

@@ -1,16 +1,19 @@
 //! What one directory tree adds to, changes in or takes from another, as a list and as a layer's archive.
 
-use crate::error::{At, Context, Result, invalid};
+use crate::error::{Context, Result, invalid};
 use crate::layout::dirs::open_below;
 use crate::layout::measure::path_xattrs;
 use crate::layout::remove::names;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+
+mod archive;
+
+pub use archive::write_layer;
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,20 +40,37 @@ pub struct Change {
 
 /// Lists the differences from `old` to `new`, sorted, each directory before its content. Sockets do not count.
 pub fn diff(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
     let mut compare = Compare {
         old,
         new,
-        changes: &mut changes,
+        changes: Vec::new(),
+        old_links: Links::default(),
+        new_links: Links::default(),
     };
     compare.directory(&mut Vec::new())?;
-    Ok(changes)
+    compare.regrouped();
+    Ok(compare.changes)
 }
 
 struct Compare<'a> {
     old: BorrowedFd<'a>,
     new: BorrowedFd<'a>,
-    changes: &'a mut Vec<Change>,
+    changes: Vec<Change>,
+    old_links: Links,
+    new_links: Links,
+}
+
+/// Files with several names: inode and paths.
+#[derive(Default)]
+struct Links(HashMap<(u64, u64), Vec<Vec<u8>>>);
+
+impl Links {
+    fn add(&mut self, path: &[u8], stat: Option<&Stat>) {
+        if let Some(stat) = stat.filter(|s| s.st_nlink > 1 && !is(s, FileType::Directory)) {
+            let paths = self.0.entry((stat.st_dev, stat.st_ino)).or_default();
+            paths.push(path.to_vec());
+        }
+    }
 }
 
 fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<OwnedFd>> {
@@ -109,6 +129,13 @@ impl Compare<'_> {
                 (Some(_), None) => Some(Kind::Deleted),
                 (Some(_), Some(_)) => (!is_same).then_some(Kind::Changed),
             };
+            let inner = if path.is_empty() {
+                name.clone()
+            } else {
+                [path, &b"/"[..], &name].concat()
+            };
+            self.old_links.add(&inner, before.as_ref());
+            self.new_links.add(&inner, after.as_ref());
             found.push((name, kind, goes_down));
         }
         drop((old, new));
@@ -136,6 +163,45 @@ impl Compare<'_> {
             path.truncate(length);
         }
         Ok(())
+    }
+
+    /// A file that got another name is part of the layer under all its names, or they would be different files.
+    fn regrouped(&mut self) {
+        let old = self.old_links.0.values();
+        let groups = old
+            .enumerate()
+            .flat_map(|(group, paths)| paths.iter().map(move |path| (path, group)))
+            .collect::<HashMap<_, _>>();
+        let mut known = self
+            .changes
+            .iter()
+            .map(|change| change.path.clone())
+            .collect::<BTreeSet<_>>();
+        for paths in self.new_links.0.values().filter(|paths| paths.len() > 1) {
+            let group = groups.get(&paths[0]);
+            if group.is_some() && paths.iter().all(|path| groups.get(path) == group) {
+                continue;
+            }
+            for path in paths {
+                let slashes = (0..path.len()).filter(|at| path[*at] == b'/');
+                for end in slashes.chain([path.len()]) {
+                    if known.insert(path[..end].to_vec()) {
+                        self.changes.push(Change {
+                            kind: Kind::Changed,
+                            path: path[..end].to_vec(),
+                        });
+                    }
+                }
+            }
+        }
+        let parts = |change: &Change| {
+            change
+                .path
+                .split(|b| *b == b'/')
+                .map(<[u8]>::to_vec)
+                .collect::<Vec<_>>()
+        };
+        self.changes.sort_by_cached_key(parts);
     }
 }
 
@@ -201,172 +267,4 @@ fn same_content(mut old: File, mut new: File) -> Result<bool> {
             return Ok(false);
         }
     }
-}
-
-/// Writes the layer that makes these changes, with content and metadata from `new`.
-pub fn write_layer<W: Write>(new: BorrowedFd<'_>, changes: &[Change], output: W) -> Result<W> {
-    let mut builder = tar::Builder::new(output);
-    let mut links = HashMap::new();
-    for change in changes {
-        let (holder, name) = match change.path.iter().rposition(|b| *b == b'/') {
-            Some(at) => (&change.path[..at], &change.path[at + 1..]),
-            None => (&b""[..], &change.path[..]),
-        };
-        if name.starts_with(b".wh.") {
-            return Err(invalid(format!(
-                "{:?} cannot be in a layer",
-                String::from_utf8_lossy(&change.path)
-            )));
-        }
-        let place = || String::from_utf8_lossy(&change.path).into_owned();
-        if change.kind == Kind::Deleted {
-            let slash = if holder.is_empty() { &b""[..] } else { b"/" };
-            let mark = [holder, slash, b".wh.", name].concat();
-            append(&mut builder, Header::plain(&mark), &[][..]).at(place)?;
-            continue;
-        }
-        let dir =
-            open(new, holder)?.ok_or_else(|| invalid("directory vanished while it was read"))?;
-        entry(&mut builder, &dir, name, &change.path, &mut links).at(place)?;
-    }
-    builder.into_inner().call(|| "write layer")
-}
-
-/// A header with what may not fit into it.
-struct Header {
-    header: tar::Header,
-    path: Vec<u8>,
-    pax: Vec<(String, Vec<u8>)>,
-}
-
-impl Header {
-    fn plain(path: &[u8]) -> Self {
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(0o644);
-        header.set_entry_type(tar::EntryType::Regular);
-        Self {
-            header,
-            path: path.to_vec(),
-            pax: Vec::new(),
-        }
-    }
-}
-
-fn entry<W: Write>(
-    builder: &mut tar::Builder<W>,
-    dir: &OwnedFd,
-    name: &[u8],
-    path: &[u8],
-    links: &mut HashMap<(u64, u64), Vec<u8>>,
-) -> Result<()> {
-    let stat = stat(dir, name)?.ok_or_else(|| invalid("file vanished while it was read"))?;
-    let mut header = Header::plain(path);
-    header.header.set_mode(stat.st_mode & 0o7777);
-    header.header.set_uid(stat.st_uid.into());
-    header.header.set_gid(stat.st_gid.into());
-    header
-        .header
-        .set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-    if stat.st_mtime_nsec != 0 {
-        header.pax.push((
-            "mtime".to_owned(),
-            format!("{}.{:09}", stat.st_mtime, stat.st_mtime_nsec).into_bytes(),
-        ));
-    }
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    if kind != FileType::Directory && stat.st_nlink > 1 {
-        if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-            header.header.set_entry_type(tar::EntryType::Link);
-            header.pax.push(("linkpath".to_owned(), first.clone()));
-            return append(builder, header, &[][..]);
-        }
-        links.insert((stat.st_dev, stat.st_ino), path.to_vec());
-    }
-    let node = openat(
-        dir,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .call(|| "openat")?;
-    let kept = match kind {
-        FileType::Symlink => Vec::new(),
-        _ => path_xattrs(&format!("/proc/self/fd/{}", node.as_raw_fd()))?,
-    };
-    for (key, value) in kept {
-        header.pax.push((
-            format!("SCHILY.xattr.{}", String::from_utf8_lossy(&key)),
-            value,
-        ));
-    }
-    let mut content = None;
-    let entry_type = match kind {
-        FileType::Directory => tar::EntryType::Directory,
-        FileType::Symlink => {
-            header
-                .pax
-                .push(("linkpath".to_owned(), link_target(dir, name)?));
-            tar::EntryType::Symlink
-        }
-        FileType::Fifo => tar::EntryType::Fifo,
-        FileType::CharacterDevice | FileType::BlockDevice => {
-            let numbers = (
-                rustix::fs::major(stat.st_rdev),
-                rustix::fs::minor(stat.st_rdev),
-            );
-            header
-                .header
-                .set_device_major(numbers.0)
-                .and_then(|()| header.header.set_device_minor(numbers.1))
-                .call(|| "device")?;
-            if kind == FileType::BlockDevice {
-                tar::EntryType::Block
-            } else {
-                tar::EntryType::Char
-            }
-        }
-        _ => {
-            header
-                .header
-                .set_size(u64::try_from(stat.st_size).unwrap_or(0));
-            content = Some(file(dir, name)?);
-            tar::EntryType::Regular
-        }
-    };
-    header.header.set_entry_type(entry_type);
-    match content {
-        // Exactly the size in the header, also if the file grows meanwhile.
-        Some(file) => append(
-            builder,
-            header,
-            file.take(u64::try_from(stat.st_size).unwrap_or(0)),
-        ),
-        None => append(builder, header, &[][..]),
-    }
-}
-
-fn append<W: Write>(
-    builder: &mut tar::Builder<W>,
-    mut header: Header,
-    data: impl Read,
-) -> Result<()> {
-    if header.header.entry_type() == tar::EntryType::Directory {
-        header.path.push(b'/');
-    }
-    let short = std::path::Path::new(std::ffi::OsStr::from_bytes(&header.path));
-    if header.header.set_path(short).is_err() || !header.path.is_ascii() {
-        header.pax.push(("path".to_owned(), header.path.clone()));
-        header.header.set_path("long-name").call(|| "tar header")?;
-    }
-    if !header.pax.is_empty() {
-        let records = header
-            .pax
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_slice()));
-        builder
-            .append_pax_extensions(records)
-            .call(|| "write layer")?;
-    }
-    header.header.set_cksum();
-    builder.append(&header.header, data).call(|| "write layer")
 }

@@ -12,7 +12,7 @@ mod dice;
 mod image;
 mod registry;
 
-pub use archive::{Header, Tar, checksum, gzip, noise};
+pub use archive::{Entry, Header, Tar, checksum, entries, gzip, noise};
 pub use bed::{Bed, listing};
 pub use depot::Depot;
 pub use dice::Dice;

@@ -155,6 +155,9 @@ pub enum Command {
         /// Text for the image's history
         #[arg(long, default_value = "ocirun-image commit")]
         message: String,
+        /// Latest time of a file in the new layer, in seconds since the epoch
+        #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+        latest: Option<i64>,
     },
     /// Take images from an OCI layout (directory or archive) or a docker archive
     Import {

@@ -60,14 +60,19 @@ pub async fn run(cli: &Cli) -> Result<()> {
             dir,
             name,
             message,
+            latest,
         } => {
             let store = open(cli)?;
             let (layers, _lease, base) = files::layers(&store, image)?;
             let view = files::view(&store, &layers)?;
             let name: Reference = name.parse()?;
             let dir = files::open_dir(dir)?;
+            let note = commit::Note {
+                message,
+                latest: *latest,
+            };
             let digest =
-                commit::commit(&store, &base, (view.as_fd(), dir.as_fd()), &name, message).await?;
+                commit::commit(&store, &base, (view.as_fd(), dir.as_fd()), &name, note).await?;
             show::line(&digest.to_string())
         }
         Command::Push { image, destination } => push(cli, image, destination.as_deref()).await,

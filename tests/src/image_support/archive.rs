@@ -191,3 +191,61 @@ pub fn noise(seed: u32, length: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(next).take(length).collect()
 }
+
+/// An entry as a reader sees it, with the records before it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// `d d1/ 755`, `f d2/f 644 content`, `l d1/f1 -> d2/l1`, `s link -> target`, `w d6/l1` for a whiteout, or the type
+    /// flag, name and mode of anything else.
+    pub shown: String,
+    /// Seconds since the epoch, as written.
+    pub mtime: String,
+}
+
+/// The entries of an archive in the form of POSIX, in order.
+pub fn entries(archive: &[u8]) -> Vec<Entry> {
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
+    };
+    let octal = |bytes: &[u8]| u64::from_str_radix(&format!("0{}", text(bytes)), 8).unwrap();
+    let (mut rest, mut found) = (archive, Vec::new());
+    let mut pax = std::collections::BTreeMap::new();
+    while rest.iter().take(512).any(|byte| *byte != 0) {
+        let (header, after) = rest.split_at(512);
+        let size = usize::try_from(octal(&header[124..136])).unwrap();
+        let body = &after[..size];
+        rest = &after[size.next_multiple_of(512)..];
+        if header[156] == b'x' {
+            let mut records = body;
+            while let Some(space) = records.iter().position(|b| *b == b' ') {
+                let length: usize = text(&records[..space]).parse().unwrap();
+                let record = text(&records[space + 1..length - 1]);
+                let (key, value) = record.split_once('=').unwrap();
+                pax.insert(key.to_owned(), value.to_owned());
+                records = &records[length..];
+            }
+            continue;
+        }
+        let mut field = |key: &str, bytes: &[u8]| pax.remove(key).unwrap_or_else(|| text(bytes));
+        let (name, link) = (
+            field("path", &header[..100]),
+            field("linkpath", &header[157..257]),
+        );
+        let mtime = pax
+            .remove("mtime")
+            .unwrap_or_else(|| octal(&header[136..148]).to_string());
+        pax.clear();
+        let mode = octal(&header[100..108]);
+        let shown = match (header[156], name.rsplit_once(".wh.")) {
+            (b'0', Some((holder, hidden))) => format!("w {holder}{hidden}"),
+            (b'0', None) => format!("f {name} {mode:o} {}", text(body)),
+            (b'1', _) => format!("l {name} -> {link}"),
+            (b'2', _) => format!("s {name} -> {link}"),
+            (b'5', _) => format!("d {name} {mode:o}"),
+            (flag, _) => format!("{} {name} {mode:o}", flag as char),
+        };
+        found.push(Entry { shown, mtime });
+    }
+    found
+}
