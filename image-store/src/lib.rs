@@ -5,8 +5,8 @@
 //! [`layout`]; [`store`] commits the whole image behind one barrier. The store's header draws what is on disk.
 //!
 //! What holds: nothing is named by the database before it is whole; no path of an archive or registry is ever used as a
-//! path of the host; every input has a budget ([`limits`]). A layer takes at most 16 MiB of buffers and about 130 bytes
-//! for each of its entries.
+//! path of the host; every input has a budget ([`limits`]). A layer takes at most 16 MiB of buffers and 130 bytes or so
+//! for each of its entries, at most [`limits::TREE`]; a zstd layer its window besides, 128 MiB at most.
 #![forbid(unsafe_code)]
 
 pub mod archive;

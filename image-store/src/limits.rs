@@ -16,6 +16,8 @@ pub const INDEX_ENTRIES: usize = 1000;
 pub const INDEX_NESTING: usize = 2;
 /// Most entries in one layer.
 pub const ENTRIES: u64 = 2_000_000;
+/// Largest memory for the names, links and directories' attributes of one layer, in bytes.
+pub const TREE: u64 = 256 << 20;
 /// Largest layer when unpacked, in bytes; holes of sparse files count.
 pub const LAYER_BYTES: u64 = 64 << 30;
 /// Largest block of PAX records before one entry.

@@ -19,6 +19,9 @@ use std::path::Path;
 pub enum Access<'a> {
     /// Nothing can be changed.
     ReadOnly,
+    /// Nothing can be changed, and what the image says of devices and set-id bits does not count: for image volumes, and
+    /// for looking at an image from outside.
+    Volume,
     /// Changes go to these directories, which lie on one file system.
     ReadWrite {
         /// The changed and new files.
@@ -40,12 +43,19 @@ pub fn overlay(
     for lower in lowers.iter().chain([&empty]) {
         by = set(&context, "lowerdir+", *lower, by)?;
     }
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
-    if let Access::ReadWrite { upper, work } = access {
-        by = set(&context, "upperdir", upper, by)?;
-        set(&context, "workdir", work, by)?;
-        attributes = MountAttrFlags::empty();
-    }
+    let attributes = match access {
+        Access::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Access::Volume => {
+            MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+        }
+        Access::ReadWrite { upper, work } => {
+            by = set(&context, "upperdir", upper, by)?;
+            set(&context, "workdir", work, by)?;
+            MountAttrFlags::empty()
+        }
+    };
     if !rustix::process::geteuid().is_root() {
         fsconfig_set_flag(context.as_fd(), "userxattr").call(|| "fsconfig(\"userxattr\")")?;
     }

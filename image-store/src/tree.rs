@@ -1,7 +1,8 @@
 //! The tree of one layer in memory: names, links between them, and directories' metadata.
 //!
 //! Every name of an archive is resolved here, inside the layer alone and clamped at its root, before any call on the
-//! file system; a layout is then only told to make plain names in directories that exist. About 130 bytes an entry.
+//! file system; a layout is then only told to make plain names in directories that exist. About 130 bytes an entry, and
+//! never more than [`limits::TREE`] in all.
 
 use crate::error::{Result, invalid, limit};
 use crate::limits;
@@ -12,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type NodeId = usize;
 /// The root directory.
 pub const ROOT: NodeId = 0;
+/// What a name takes in a directory's table beside its own bytes: two words, the node, and what allocation adds.
+pub const NAME: usize = 64;
 /// How many symbolic links one lookup follows.
 const HOPS: usize = 40;
 
@@ -53,6 +56,8 @@ pub enum Node {
 #[derive(Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
+    /// Bytes that entries took so far; those of replaced ones count too.
+    taken: u64,
 }
 
 /// Where a lookup inside the layer ended.
@@ -83,6 +88,7 @@ impl Default for Tree {
     fn default() -> Self {
         Self {
             nodes: vec![Node::Directory(Box::default())],
+            taken: 0,
         }
     }
 }
@@ -126,8 +132,36 @@ impl Tree {
         }
     }
 
+    /// Counts memory that an entry takes beside its name.
+    pub fn charge(&mut self, bytes: usize) -> Result<()> {
+        self.taken += bytes as u64;
+        if self.taken > limits::TREE {
+            return Err(limit(format!(
+                "names and attributes of the layer take more than {} bytes",
+                limits::TREE
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sets the metadata that the archive has of a directory.
+    pub fn describe(&mut self, id: NodeId, meta: Meta) -> Result<()> {
+        let xattrs = meta.xattrs.iter();
+        self.charge(xattrs.map(|(name, value)| name.len() + value.len()).sum())?;
+        self.directory_mut(id)?.meta = Some(meta);
+        Ok(())
+    }
+
     /// Puts a new node at a name that is free.
     pub fn insert(&mut self, parent: NodeId, name: &[u8], mut node: Node) -> Result<NodeId> {
+        let more = match &node {
+            // Its name is kept twice.
+            Node::Directory(_) => size_of::<Directory>() + name.len(),
+            Node::Symlink(target, ..) => target.len(),
+            Node::Pending(path) => path.iter().map(|part| part.len() + 32).sum(),
+            Node::Other(..) | Node::Removed => 0,
+        };
+        self.charge(size_of::<Node>() + NAME + name.len() + more)?;
         if let Node::Directory(directory) = &mut node {
             directory.parent = parent;
             directory.name = name.into();
@@ -140,6 +174,7 @@ impl Tree {
 
     /// Gives a node that is no directory another name.
     pub fn link(&mut self, parent: NodeId, name: &[u8], target: NodeId) -> Result<()> {
+        self.charge(NAME + name.len())?;
         match &mut self.nodes[target] {
             Node::Symlink(_, _, links) | Node::Other(_, links) => *links += 1,
             Node::Directory(_) | Node::Pending(_) | Node::Removed => {

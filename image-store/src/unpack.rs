@@ -7,7 +7,7 @@ use crate::error::{At, Result, invalid};
 use crate::layout::{Layout, Sealed, Warnings};
 use crate::seal::Meta;
 use crate::tar::{Entry, Kind, Reader};
-use crate::tree::{Found, Node, NodeId, ROOT, Tree, clean};
+use crate::tree::{Found, NAME, Node, NodeId, ROOT, Tree, clean};
 use std::io::BufRead;
 use std::os::fd::BorrowedFd;
 
@@ -78,7 +78,8 @@ impl Unpacker {
                 let id = self
                     .tree
                     .insert(parent, name, Node::Directory(Box::default()))?;
-                self.tree.directory_mut(id)?.meta = Some(self.meta(entry));
+                let meta = self.meta(entry);
+                self.tree.describe(id, meta)?;
             }
             Kind::File => {
                 let leaf = self
@@ -108,7 +109,8 @@ impl Unpacker {
     /// At the root only a directory's metadata can apply.
     fn root(&mut self, entry: &Entry) -> Result<()> {
         if entry.kind == Kind::Directory {
-            self.tree.directory_mut(ROOT)?.meta = Some(self.meta(entry));
+            let meta = self.meta(entry);
+            self.tree.describe(ROOT, meta)?;
         } else {
             self.warnings.roots += 1;
         }
@@ -125,6 +127,7 @@ impl Unpacker {
         } else if !hidden.starts_with(b".wh.") {
             // The rest of that prefix is for notes of an old union file system, which mean nothing here.
             let parent = self.parent(parents)?;
+            self.tree.charge(NAME + hidden.len())?;
             self.tree
                 .directory_mut(parent)?
                 .whiteouts
@@ -160,15 +163,13 @@ impl Unpacker {
         let Some(id) = self.tree.child(parent, name) else {
             return Ok(false);
         };
+        let Node::Directory(directory) = self.tree.node(id) else {
+            return Ok(false);
+        };
+        self.warnings.duplicates += u64::from(directory.meta.is_some());
         let meta = self.meta(entry);
-        match self.tree.node_mut(id) {
-            Node::Directory(directory) => {
-                self.warnings.duplicates += u64::from(directory.meta.is_some());
-                directory.meta = Some(meta);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        self.tree.describe(id, meta)?;
+        Ok(true)
     }
 
     fn replace(&mut self, parent: NodeId, name: &[u8]) -> Result<()> {

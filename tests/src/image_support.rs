@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 mod archive;
+mod attack;
 mod bed;
 mod depot;
 mod dice;
@@ -13,6 +14,7 @@ mod image;
 mod registry;
 
 pub use archive::{Entry, Header, Tar, checksum, entries, gzip, noise};
+pub use attack::attack;
 pub use bed::{Bed, listing};
 pub use depot::Depot;
 pub use dice::Dice;

@@ -7,45 +7,22 @@
     reason = "a test ends with the facts"
 )]
 
-use ocirun_tests::image_support::{Bed, Header, Image, Tar, checksum, digest, gzip, listing};
+use ocirun_tests::image_support::{
+    Bed, Header, Image, Tar, attack, checksum, digest, gzip, listing,
+};
 use ocirun_tests::{Need, suite};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Imports layers into a store whose surroundings are watched.
-fn apply(layers: &[Vec<u8>]) -> (Bed, Result<std::path::PathBuf, String>) {
-    let bed = Bed::new();
-    let outside = bed.path("etc");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("passwd"), "outside").unwrap();
-    let times = || {
-        ["etc", "etc/passwd"].map(|n| {
-            fs::metadata(bed.path(n))
-                .map(|m| (m.ctime(), m.ctime_nsec(), m.nlink()))
-                .unwrap()
-        })
-    };
-    let before = (listing(&outside), times());
-    let done = bed.unpack(&Image::new(layers));
-    assert_eq!(
-        (listing(&outside), times()),
-        before,
-        "something outside the target was changed"
-    );
-    assert_eq!(fs::read(outside.join("passwd")).unwrap(), b"outside");
-    bed.assert_sound();
-    (bed, done)
-}
-
 fn succeeds(layers: &[Vec<u8>], check: impl Fn(&Path)) {
-    let (_bed, done) = apply(layers);
+    let (_bed, done) = attack(layers);
     check(&done.unwrap());
 }
 
 fn refused(layer: Vec<u8>, reason: &str) {
-    let (_bed, done) = apply(&[layer]);
+    let (_bed, done) = attack(&[layer]);
     let error = done.expect_err(reason);
     assert!(error.contains(reason), "expected {reason:?} in {error:?}");
     assert!(error.len() < 2000, "{error}");
@@ -627,7 +604,7 @@ fn sizes_cannot_be_read_two_ways() {
             )
             .file("a", b"")
             .end();
-        let (_bed, done) = apply(&[tar]);
+        let (_bed, done) = attack(&[tar]);
         assert_eq!(done.is_ok(), body == b"9 path=x\n", "{body:?}: {done:?}");
     }
     refused(

@@ -128,7 +128,7 @@ pub enum Command {
         image: String,
         /// Directory to mount on
         target: PathBuf,
-        /// Directory that takes changes; without it the mount is read-only
+        /// Directory that takes changes; without it the mount is read-only, without devices and set-id bits
         #[arg(long, value_name = "DIR")]
         upper: Option<PathBuf>,
     },

@@ -119,7 +119,7 @@ pub fn mount(store: &Arc<Store>, image: &str, target: &Path, upper: Option<&Path
     };
     let access = dirs
         .as_ref()
-        .map_or(Access::ReadOnly, |(upper, work)| Access::ReadWrite {
+        .map_or(Access::Volume, |(upper, work)| Access::ReadWrite {
             upper: upper.as_fd(),
             work: work.as_fd(),
         });

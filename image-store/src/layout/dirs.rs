@@ -36,6 +36,8 @@ pub struct Dirs {
     inodes: u64,
     warnings: Warnings,
     is_chained: bool,
+    /// Something that was counted is gone again.
+    is_miscounted: bool,
 }
 
 /// How directories below a layer's root are opened: no link is followed, nothing above is reached.
@@ -85,6 +87,7 @@ impl Dirs {
             inodes: 0,
             warnings: Warnings::default(),
             is_chained: false,
+            is_miscounted: false,
         }
     }
 
@@ -286,6 +289,7 @@ impl Dirs {
     /// See [`super::Layout::remove`].
     pub fn remove(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> Result<()> {
         self.open.clear();
+        self.is_miscounted = true;
         let dir = self.fd(tree, parent)?;
         remove_all(dir, name)
     }
@@ -302,11 +306,16 @@ impl Dirs {
         let mut sealer = Sealer::default();
         let mut seen = HashMap::new();
         self.close_directory(tree, ROOT, &mut Vec::new(), &mut sealer, &mut seen)?;
+        let (mut disk, mut inodes) = (self.disk, self.inodes + 1);
+        if self.is_miscounted {
+            let there = super::measure::layer(self.root.as_fd())?;
+            (disk, inodes) = (there.disk, there.inodes);
+        }
         Ok(Sealed {
             seal: sealer.finish(),
             is_chained: self.is_chained,
-            disk: self.disk,
-            inodes: self.inodes + 1,
+            disk,
+            inodes,
             warnings: Warnings {
                 xattrs: self.warnings.xattrs,
                 nodes: self.warnings.nodes,
