@@ -328,6 +328,23 @@ impl Tree {
 mod tests {
     use super::*;
 
+    #[test]
+    fn memory_has_a_budget() {
+        let mut tree = Tree::default();
+        let target = vec![b'x'; limits::LINK];
+        let mut count: u64 = 0;
+        let error = loop {
+            let node = Node::Symlink(target.as_slice().into(), [0; 32], 1);
+            match tree.insert(ROOT, format!("{count}").as_bytes(), node) {
+                Ok(_) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("take more than"), "{error}");
+        assert!(count * limits::LINK as u64 > limits::TREE / 2);
+        assert!(tree.describe(ROOT, Meta::default()).is_err());
+    }
+
     fn parts(path: &str) -> Vec<Name> {
         clean(path.as_bytes())
     }

@@ -97,10 +97,16 @@ impl Dirs {
         }
         if !self.open.contains_key(&id) {
             if self.open.len() >= OPEN {
-                self.open.clear();
+                let parent = tree.directory(id)?.parent;
+                self.open.retain(|open, _| *open == parent);
             }
-            let path = tree.path(id);
-            let fd = open_below(self.root.as_fd(), &path, OFlags::PATH | OFlags::DIRECTORY)
+            let directory = tree.directory(id)?;
+            let (from, path) = match self.open.get(&directory.parent) {
+                // One step where the directory above is at hand: from the root, a deep tree would take quadratic time.
+                Some(parent) => (parent.as_fd(), directory.name.to_vec()),
+                None => (self.root.as_fd(), tree.path(id)),
+            };
+            let fd = open_below(from, &path, OFlags::PATH | OFlags::DIRECTORY)
                 .call(|| format!("openat2(layer, {:?})", shown(&path)))?;
             self.open.insert(id, fd);
         }
@@ -181,7 +187,12 @@ impl Dirs {
         }
         meta.xattrs = kept;
         fchmod(fd, Mode::from_raw_mode(meta.mode)).call(|| format!("fchmod({:o})", meta.mode))?;
-        futimens(fd, &stamps(meta.mtime)).call(|| "futimens")
+        futimens(fd, &stamps(meta.mtime)).call(|| "futimens")?;
+        if meta.mtime.seconds > i64::from(i32::MAX) {
+            // The file system may not know such times, and takes its last one.
+            meta.mtime = super::measure::time_of(&fstat(fd).call(|| "fstat")?);
+        }
+        Ok(())
     }
 
     fn refused(&mut self, name: &[u8], error: rustix::io::Errno) -> Result<()> {

@@ -143,16 +143,20 @@ pub fn is_whiteout(stat: &Stat) -> bool {
 
 /// The metadata of a stat and its attributes.
 pub(super) fn meta_of(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Meta {
-    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
     Meta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: Time {
-            seconds: stat.st_mtime,
-            nanos,
-        },
+        mtime: time_of(stat),
         xattrs,
+    }
+}
+
+/// When the content was changed last.
+pub(super) fn time_of(stat: &Stat) -> Time {
+    Time {
+        seconds: stat.st_mtime,
+        nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
     }
 }
 

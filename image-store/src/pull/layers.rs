@@ -173,6 +173,22 @@ impl Image {
         let is_begun = self.options.blobs == Blobs::Keep
             && rustix::fs::statat(self.store.dir(), &partial[..], AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| stat.st_size > 0);
+        let fetched = self.fetch_somewhere(at, is_begun, locks).await;
+        if fetched.is_err() {
+            // The space may be what was missing. A begun blob stays for the next pull, half a layer is of no use.
+            let unpacked = Store::unpacking_path(&self.chain[at]);
+            crate::layout::remove::remove_all(self.store.dir().as_fd(), unpacked.as_bytes())?;
+        }
+        fetched
+    }
+
+    async fn fetch_somewhere(
+        &self,
+        at: usize,
+        is_begun: bool,
+        locks: Guard,
+    ) -> Result<Option<Unpacked>> {
+        let partial = Store::partial_path(&self.layers[at].digest);
         let mut failure = None;
         for skip in if is_begun { &[0, 0, 1][..] } else { &[0, 1] } {
             match (self.fetch_from(at, *skip, locks.clone()).await, failure) {

@@ -51,6 +51,8 @@ const LIVE_BLOB: &str = "digest IN (SELECT blob FROM image_layer) OR \
 impl Store {
     /// Removes garbage. Begun downloads younger than `partial_age` stay.
     pub fn collect(&self, partial_age: Duration) -> Result<Collected> {
+        // First what needs no transaction: on a full disk there is none.
+        let staged = self.sweep_staging(partial_age)?;
         self.drop_dead_leases()?;
         let mut collected = self.lasting_transaction(|t| {
             let mut collected = Collected::default();
@@ -79,9 +81,7 @@ impl Store {
         })?;
         let named = collected.layers + collected.blobs;
         let removed = self.sweep("layers")? + self.sweep("blobs")?;
-        collected.leftovers = removed.saturating_sub(named)
-            + self.sweep_staging(partial_age)?
-            + self.sweep_locks()?;
+        collected.leftovers = removed.saturating_sub(named) + staged + self.sweep_locks()?;
         self.database()
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(collected)

@@ -131,6 +131,9 @@ impl<R: BufRead> Lines<'_, R> {
 
 /// Pieces must be in order, apart, inside the file, and exactly as long as the body.
 fn finish(entry: &mut Entry, size: u64, pairs: &[(u64, u64)], body: u64) -> Result<()> {
+    if pairs.len() > limits::SPARSE_EXTENTS {
+        return Err(limit("sparse file has too many pieces"));
+    }
     let mut end = 0;
     let mut total: u64 = 0;
     let mut extents = Vec::with_capacity(pairs.len());
