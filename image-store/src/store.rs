@@ -9,6 +9,7 @@
 //!   staging/      what is being made: <digest>.part (a blob so far), <digest>.dir (a layer so far)
 //!   empty/        what its name says, the lowest layer of mounts
 //!   run/          lock files; each exists only while it is held
+//!   reserve       room for the database's log on a full disk, given up to open the store there
 //! ```
 //!
 //! A file is made in `staging`, moved to its place, and then named by a row that counts in this boot only. When an image
@@ -19,7 +20,7 @@ use crate::digest::Digest;
 use crate::error::{At, Context, Error, ErrorKind, Result};
 use crate::layout::Sealed;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, ResolveFlags, openat2, unlinkat};
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -37,6 +38,10 @@ pub use lock::{Lease, Lock};
 
 /// The version of the layout; a store of another one is not touched.
 const VERSION: i64 = 1;
+
+/// See the header. SQLite's shared memory takes 32 KiB, a collection's transaction about as much again.
+const RESERVE: &str = "reserve";
+const RESERVE_SIZE: u64 = 256 << 10;
 
 /// A store that is open.
 #[derive(Debug)]
@@ -130,12 +135,23 @@ impl Store {
                 .create(&path)
                 .call(|| format!("mkdir {path:?}"))?;
         }
-        let dir = File::open(root).call(|| format!("open {root:?}"))?.into();
+        let dir: OwnedFd = File::open(root).call(|| format!("open {root:?}"))?.into();
         let database = root.join("database");
-        let connection = Connection::open(&database)
-            .map_err(Error::from)
-            .at(|| format!("open {database:?}"))?;
-        prepare(&connection).at(|| format!("open {database:?}"))?;
+        let connect = || {
+            let connection = Connection::open(&database).map_err(Error::from)?;
+            prepare(&connection).map(|()| connection)
+        };
+        let connection = match connect() {
+            Ok(connection) => {
+                keep_reserve(&dir);
+                connection
+            }
+            Err(error) => match unlinkat(&dir, RESERVE, AtFlags::empty()) {
+                Ok(()) => connect(),
+                Err(_) => Err(error),
+            }
+            .at(|| format!("open {database:?}"))?,
+        };
         Ok(Self {
             root: root.to_owned(),
             dir,
@@ -316,6 +332,18 @@ impl Store {
     pub fn commit(&self, commit: &Commit) -> Result<()> {
         self.barrier()?;
         self.lasting_transaction(|t| images::insert(t, &self.boot, commit))
+    }
+}
+
+/// Takes the reserve, if there is none and there is room for it.
+pub(crate) fn keep_reserve(dir: &OwnedFd) {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(dir, RESERVE, flags, Mode::RUSR | Mode::WUSR);
+    if let Ok(file) = made
+        && rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_SIZE).is_err()
+    {
+        // What there is then counts for nothing; the next one to open the store tries again.
+        let _ = unlinkat(dir, RESERVE, AtFlags::empty());
     }
 }
 

@@ -84,6 +84,7 @@ impl Store {
         collected.leftovers = removed.saturating_sub(named) + staged + self.sweep_locks()?;
         self.database()
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        super::keep_reserve(self.dir());
         Ok(collected)
     }
 

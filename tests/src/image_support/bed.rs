@@ -111,7 +111,7 @@ impl Bed {
         };
         let usage: Value = serde_json::from_str(&self.ok(&["--json", "df"])).unwrap();
         let mut parts = names(&store);
-        for part in ["database", "database-wal", "database-shm"] {
+        for part in ["database", "database-wal", "database-shm", "reserve"] {
             parts.remove(part);
         }
         let expected = ["blobs", "empty", "layers", "run", "staging"];
