@@ -6,7 +6,7 @@
 )]
 
 use ocirun_tests::image_support::{Bed, FakeRegistry, Header, Image, Tar, attack, digest, gzip};
-use ocirun_tests::{Need, program_beside, suite};
+use ocirun_tests::{Need, own_program, suite};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -22,7 +22,7 @@ const WINDOW: u64 = 128 << 10;
 fn peak(bed: &Bed, arguments: &[&str]) -> (Output, u64) {
     let command = bed.command(arguments);
     let report = bed.path("peak");
-    let output = Command::new(program_beside("ocirun-peak"))
+    let output = Command::new(own_program("ocirun-peak"))
         .arg(&report)
         .arg(command.get_program())
         .args(command.get_args())
