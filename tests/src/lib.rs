@@ -47,7 +47,7 @@ pub use cgroup::Cgroup;
 pub use command::{Finished, Invocation, Running};
 pub use container::Container;
 pub use harness::Suite;
-pub use need::Need;
+pub use need::{Need, subordinate_ids};
 pub use programs::{
     Kind, Runtime, build, differs_on_runc, own_program, probe_program, program_in_path, runtime,
 };

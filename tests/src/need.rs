@@ -1,6 +1,7 @@
 //! What a test needs of the machine, and the reason to give when it is not there.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::cgroup::v1_mount;
@@ -19,6 +20,12 @@ pub enum Need {
     Cgroup(&'static str),
     /// systemd as the manager of this machine.
     Systemd,
+    /// An ordinary user whose part of cgroup v2 is its own, with this controller.
+    Delegated(&'static str),
+    /// An ordinary user with a systemd manager of its own.
+    UserSystemd,
+    /// An ordinary user with subordinate ids and the programs that map them.
+    SubordinateIds,
     /// The test machine: a virtual one that can be booted here.
     Machine,
     /// User namespaces, for an ordinary user as well.
@@ -65,6 +72,23 @@ impl Need {
             Self::Systemd => (
                 fs::exists("/run/systemd/system").unwrap_or(false),
                 "needs systemd".to_owned(),
+            ),
+            Self::Delegated(controller) => (
+                !nix::unistd::geteuid().is_root() && is_delegated(controller),
+                format!("needs a user with a delegated cgroup that has {controller}"),
+            ),
+            Self::UserSystemd => (
+                !nix::unistd::geteuid().is_root()
+                    && std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|directory| {
+                        Path::new(&directory).join("systemd/private").exists()
+                    }),
+                "needs a user with a systemd manager".to_owned(),
+            ),
+            Self::SubordinateIds => (
+                !nix::unistd::geteuid().is_root()
+                    && program_in_path("newuidmap").is_some()
+                    && subordinate_ids().is_some(),
+                "needs a user with subordinate ids and newuidmap".to_owned(),
             ),
             Self::Machine => return machine_absent(),
             Self::UserNamespace => (user_namespaces(), "needs user namespaces".to_owned()),
@@ -120,6 +144,35 @@ fn has_v2_controller(name: &str) -> bool {
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
     controllers.is_ok_and(|all| {
         matches!(name, "devices" | "freezer") || all.split_whitespace().any(|one| one == name)
+    })
+}
+
+/// Whether the cgroup above this process's own is the user's, with `controller`.
+fn is_delegated(controller: &str) -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = own.trim_end().strip_prefix("0::/") else {
+        return false;
+    };
+    let above = Path::new("/sys/fs/cgroup").join(own);
+    let Some(above) = above.parent() else {
+        return false;
+    };
+    let has = fs::read_to_string(above.join("cgroup.controllers"))
+        .is_ok_and(|all| all.split_whitespace().any(|name| name == controller));
+    has && rustix::fs::access(above.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// The first of this user's subordinate ids, and how many there are: see subuid(5).
+#[must_use]
+pub fn subordinate_ids() -> Option<(u32, u32)> {
+    let uid = nix::unistd::geteuid();
+    let name = nix::unistd::User::from_uid(uid).ok()??.name;
+    let table = fs::read_to_string("/etc/subuid").ok()?;
+    table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        (owner == name || owner == uid.to_string()).then_some(())?;
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     })
 }
 

@@ -4,9 +4,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
-use ocirun_tests::{Bundle, Container, Need, eventually, rootless_spec, suite};
+use ocirun_tests::{
+    Bundle, Container, Invocation, Need, eventually, probe_program, program_in_path, rootless_spec,
+    subordinate_ids, suite,
+};
 use serde_json::json;
 
 fn ids() -> (u32, u32) {
@@ -182,7 +186,156 @@ fn a_terminal_works() {
     eventually("a report", || terminal.screen().contains("/dev/pts/0"));
 }
 
+/// The cgroup of a container's first process, in the file system.
+fn cgroup_of(container: &Container) -> PathBuf {
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    Path::new("/sys/fs/cgroup").join(table.trim_end().trim_start_matches("0::/"))
+}
+
+fn limited() -> Bundle {
+    let resources = json!({"memory": {"limit": 48 << 20}, "pids": {"limit": 9}});
+    bundle()
+        .set("/linux/resources", resources)
+        .probe(&["pause"])
+}
+
+fn a_limit_where_the_cgroup_is_delegated() {
+    let container = limited().container();
+    container.run_until_ready_detached();
+    let cgroup = cgroup_of(&container);
+    let read = |file: &str| fs::read_to_string(cgroup.join(file)).unwrap();
+    assert_eq!(
+        (read("memory.max").trim(), read("pids.max").trim()),
+        ("50331648", "9")
+    );
+    let report = container.exec(&["report"]).ok().value();
+    let own = report["cgroup"][0].as_str().unwrap().to_owned();
+    assert!(own.ends_with(&container.id), "{own}");
+    container
+        .command("delete")
+        .args(["--force", &container.id])
+        .finish()
+        .ok();
+    assert!(!cgroup.exists());
+}
+
+fn a_limit_in_force_where_the_cgroup_is_delegated() {
+    let run = limited().probe(&["allocate", "200"]).container().run();
+    assert_eq!(run.code(), 128 + 9, "{run}");
+}
+
+fn a_limit_without_delegation_is_an_error() {
+    let container = owned(limited());
+    container
+        .run()
+        .fails(1, "unable to apply cgroup configuration");
+    container.verb("state").fails(1, "container does not exist");
+}
+
+/// The user's own systemd makes the unit.
+fn a_limit_by_the_users_systemd() {
+    let mut container = limited().container();
+    let path = format!(":ocirun_tests:{}", container.id);
+    container.bundle.spec["linux"]["cgroupsPath"] = path.into();
+    container.bundle.write();
+    let by_systemd = |verb: &str| container.runtime().arg("--systemd-cgroup").arg(verb);
+    by_systemd("create")
+        .arg("--bundle")
+        .arg(container.bundle.path())
+        .arg(&container.id)
+        .finish()
+        .ok();
+    container.start().ok();
+    let cgroup = cgroup_of(&container);
+    let unit = format!("user.slice/ocirun_tests-{}.scope", container.id);
+    assert!(cgroup.ends_with(&unit), "{cgroup:?}");
+    assert_eq!(
+        fs::read_to_string(cgroup.join("memory.max")).unwrap(),
+        "50331648\n"
+    );
+    let report = container.exec(&["report"]).ok().value();
+    assert!(
+        report["cgroup"][0].as_str().unwrap().ends_with(&unit),
+        "{report}"
+    );
+    by_systemd("delete")
+        .args(["--force", &container.id])
+        .finish()
+        .ok();
+    eventually("no cgroup", || !cgroup.exists());
+}
+
+fn subordinate_ids_are_mapped() {
+    let (first, count) = subordinate_ids().unwrap();
+    let (uid, gid) = ids();
+    let map = |own: u32| {
+        json!([
+            {"containerID": 0, "hostID": own, "size": 1},
+            {"containerID": 1, "hostID": first, "size": count},
+        ])
+    };
+    let container = bundle()
+        .set("/linux/uidMappings", map(uid))
+        .set("/linux/gidMappings", map(gid))
+        .set(
+            "/process/user",
+            json!({"uid": 5, "gid": 6, "additionalGids": [7]}),
+        )
+        .probe(&["report"])
+        .container();
+    let report = container.run().ok().value();
+    assert_eq!(report["uid_map"], json!([[0, uid, 1], [1, first, count]]));
+    assert_eq!(
+        (&report["uids"], &report["groups"]),
+        (&json!([5, 5, 5, 5]), &json!([7]))
+    );
+}
+
+fn ids_that_are_not_subordinate_are_refused() {
+    let map = json!([
+        {"containerID": 0, "hostID": ids().0, "size": 1},
+        {"containerID": 1, "hostID": 1, "size": 10},
+    ]);
+    let container = bundle().set("/linux/uidMappings", map).container();
+    container.run().fails(1, "newuidmap");
+}
+
+fn a_given_network_namespace() {
+    let mut holder = Invocation::new(&program_in_path("unshare").unwrap())
+        .args(["--map-root-user", "--net"])
+        .arg(probe_program())
+        .args(["pause"])
+        .start();
+    eventually("ready", || {
+        holder.stdout().contains("ready") || holder.ended()
+    });
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", holder.pid());
+    let container = bundle()
+        .without_namespace("user")
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings")
+        .namespace(json!({"type": "user", "path": path("user")}))
+        .namespace(json!({"type": "network", "path": path("net")}))
+        .probe(&["report"])
+        .container();
+    let report = container.run().ok().value();
+    assert_eq!(report["interfaces"], json!(["lo"]));
+}
+
 suite! {
+    &[Need::Delegated("memory")] => [
+        a_limit_where_the_cgroup_is_delegated,
+        a_limit_in_force_where_the_cgroup_is_delegated,
+    ],
+    &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 says otherwise")] => [
+        a_limit_without_delegation_is_an_error,
+    ],
+    &[Need::Delegated("memory"), Need::UserSystemd] => [a_limit_by_the_users_systemd],
+    &[Need::UserNamespace, Need::SubordinateIds] => [
+        subordinate_ids_are_mapped,
+        ids_that_are_not_subordinate_are_refused,
+    ],
+    &[Need::UserNamespace, Need::SubordinateIds, Need::Program("unshare")] => [a_given_network_namespace],
     &[Need::UserNamespace] => [
         run_as_an_ordinary_user,
         the_exit_code_comes_through,
