@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cgroups::{Cgroups, Layout};
+use crate::options::Driver;
 use crate::programs::{Own, in_path};
 use crate::{spec, sys};
 
@@ -25,6 +26,7 @@ pub struct Lab {
     payload: String,
     /// Our directories in the hierarchies.
     pub cgroups: Cgroups,
+    driver: Driver,
 }
 
 impl Lab {
@@ -32,7 +34,7 @@ impl Lab {
     ///
     /// # Errors
     /// The step that was refused; without root the namespace is.
-    pub fn set_up(directory: &Path, own: &Own) -> Result<Self, String> {
+    pub fn set_up(directory: &Path, own: &Own, driver: Driver) -> Result<Self, String> {
         let context = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         sys::private_mounts().map_err(context("make a private mount namespace (are you root?)"))?;
         sys::adopt_orphans().map_err(context("become the subreaper"))?;
@@ -43,9 +45,18 @@ impl Lab {
             directory: directory.to_owned(),
             payload: String::new(),
             cgroups,
+            driver,
         };
         lab.payload = lab.make_rootfs(own).map_err(context("make the rootfs"))?;
         Ok(lab)
+    }
+
+    /// Who makes the cgroups, in words.
+    pub fn describe_driver(&self) -> &'static str {
+        match self.driver {
+            Driver::Cgroupfs => "by the runtimes",
+            Driver::Systemd => "by systemd, but for the floor's",
+        }
     }
 
     /// What `true` is inside the containers, in words.
@@ -70,7 +81,11 @@ impl Lab {
     ) -> Result<PathBuf, String> {
         let directory = self.directory.join("bundles").join(id);
         let namespace = self.cgroups.layout() == Layout::Unified;
-        let mut config = spec::default_spec(command, &self.cgroups.path_of(id), namespace);
+        let path = match self.driver {
+            Driver::Cgroupfs => self.cgroups.path_of(id),
+            Driver::Systemd => format!("ocirun-bench.slice:bench:{id}"),
+        };
+        let mut config = spec::default_spec(command, &path, namespace);
         config["root"]["path"] = Value::from(self.rootfs().to_string_lossy());
         if let Some(seccomp) = seccomp {
             config["linux"]["seccomp"] = seccomp.clone();
@@ -88,6 +103,9 @@ impl Lab {
         command
             .arg("--root")
             .arg(self.directory.join("state").join(name));
+        if self.driver == Driver::Systemd {
+            command.arg("--systemd-cgroup");
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -8,15 +8,17 @@ use crate::programs;
 pub const HELP: &str = "\
 Measures ocirun beside the runtimes found on this machine.
 
-usage: cargo bench-peers [SUITE...] [--runs N] [--only ROW]... [--json FILE]
+usage: cargo bench-peers [SUITE...] [--runs N] [--only ROW]... [--json FILE] [--systemd]
 
   SUITE        start, pull (all suites without one)
   --runs N     samples of each subject in a row (100; pull takes five at most)
   --only ROW   measure this row alone; may be repeated
   --json FILE  write the figures there as well as under target/bench/
+  --systemd    have the runtimes of the suite start ask systemd for their cgroups
   --help       print this
 
 environment:
+  BENCH_PROGRAMS   a directory with our programs, which are built otherwise
   IMAGE_PROGRAM    the image program to measure instead of the one of this workspace
   RUNTIMES         paths of further runtimes with runc's command line, commas between
   SECCOMP_PROFILE  a profile as podman and Docker ship it
@@ -24,6 +26,15 @@ environment:
 
 /// The names of the suites.
 pub const SUITES: [&str; 2] = ["start", "pull"];
+
+/// Who makes the cgroups of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// The runtime.
+    Cgroupfs,
+    /// systemd, asked by the runtime.
+    Systemd,
+}
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +49,8 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// The directory for reports and scratch data, `target/bench`.
     pub output: PathBuf,
+    /// Who makes the cgroups of containers.
+    pub driver: Driver,
     /// Whether the help was asked for.
     pub help: bool,
 }
@@ -57,6 +70,7 @@ impl Options {
             only: Vec::new(),
             json: None,
             output,
+            driver: Driver::Cgroupfs,
             help: false,
         };
         let mut arguments = arguments.into_iter();
@@ -70,6 +84,7 @@ impl Options {
                 "--help" | "-h" => options.help = true,
                 "--runs" => options.runs = positive(&value()?)?,
                 "--only" => options.only.push(value()?),
+                "--systemd" => options.driver = Driver::Systemd,
                 "--json" => options.json = Some(value()?.into()),
                 suite if SUITES.contains(&suite) => options.suites.push(argument),
                 other => return Err(format!("unknown argument {other:?}, see --help")),

@@ -37,7 +37,7 @@ pub fn measure(options: &Options) -> Result<Table, String> {
     let own = Own::build()?;
     let runtimes = programs::runtimes();
     let directory = options.output.join(format!("start-{}", std::process::id()));
-    let lab = Lab::set_up(&directory, &own)?;
+    let lab = Lab::set_up(&directory, &own, options.driver)?;
     let bench = Bench {
         lab,
         own,
@@ -82,7 +82,11 @@ impl Bench {
     fn notes(&self) -> Vec<String> {
         vec![
             format!("the container runs {}", self.lab.payload()),
-            format!("control groups: {}", self.lab.cgroups.describe()),
+            format!(
+                "control groups: {}, made {}",
+                self.lab.cgroups.describe(),
+                self.lab.describe_driver()
+            ),
             "the default spec of `runc spec` without a terminal; the floor neither masks paths nor mounts /sys/fs/cgroup".to_owned(),
             "memory: resident peak of the largest process among the runtime and those it waited for, shared pages and a payload of our own included".to_owned(),
         ]

@@ -29,6 +29,7 @@ use variant::{MATRIX, Variant};
 const HELP: &str = "\
 cargo machine [VARIANT] [TEST-FILE...] [-- ARGUMENT...]   run test files in a machine
 cargo machine [VARIANT] sh COMMAND                        run a shell command there
+cargo machine [VARIANT] bench [ARGUMENT...]               measure starts beside the machine's own runtimes
 cargo machine matrix [TEST-FILE...] [-- ARGUMENT...]      run test files in every variant
 cargo machine list                                        print the variants of the matrix
 cargo machine image                                       make the disk image, if it is not there
@@ -132,7 +133,12 @@ impl Work {
         }
         let image = Image::get()?;
         let built = Built::get()?;
+        let mut programs = None;
         let (names, tasks) = match arguments {
+            [bench, rest @ ..] if bench == "bench" => {
+                programs = Some(Programs::bench());
+                (Vec::new(), vec![share::bench_task(rest)])
+            }
             [sh, script] if sh == "sh" => {
                 let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
                 let name = "sh".to_owned();
@@ -149,7 +155,10 @@ impl Work {
         Ok(Self {
             image,
             built,
-            programs: Programs::choose(&names)?,
+            programs: match programs {
+                Some(programs) => programs,
+                None => Programs::choose(&names)?,
+            },
             tasks,
             limit: time_limit()?,
         })

@@ -143,6 +143,16 @@ impl Built {
     }
 }
 
+/// The task that measures the start of containers.
+#[must_use]
+pub fn bench_task(arguments: &[String]) -> Task {
+    let command = [format!("{SHARE}/ocirun-bench"), "start".to_owned()];
+    Task {
+        name: "bench".to_owned(),
+        command: [&command, arguments].concat(),
+    }
+}
+
 /// The newest of the programs `name-HASH`.
 fn newest(deps: &Path, name: &str) -> io::Result<PathBuf> {
     let mut found: Option<(SystemTime, PathBuf)> = None;
@@ -191,6 +201,23 @@ impl Programs {
             image.then(|| build("image-store", "ocirun-image"))
         })?;
         Ok(own)
+    }
+
+    /// What measures, and our runtime.
+    #[must_use]
+    pub fn bench() -> Self {
+        let bench = build("ocirun-bench", "ocirun-bench");
+        let parts = ["floor", "payload", "rss"].map(|name| format!("ocirun-bench-{name}"));
+        let parts = parts.map(|name| build("ocirun-bench", &name));
+        let mut files = vec![build("oci-runtime", "ocirun"), bench];
+        files.extend(parts);
+        Self {
+            files,
+            environment: vec![
+                ("BENCH_PROGRAMS".to_owned(), SHARE.to_owned()),
+                ("CARGO_TARGET_DIR".to_owned(), "/tmp".to_owned()),
+            ],
+        }
     }
 
     fn add(&mut self, variable: &str, ours: impl Fn() -> Option<PathBuf>) -> Result<(), String> {
