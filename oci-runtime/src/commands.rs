@@ -12,6 +12,7 @@ use crate::cli::Flags;
 use crate::logging::Log;
 
 mod create;
+mod events;
 mod exec;
 mod features;
 mod image;
@@ -132,6 +133,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "ps" => ps::ps(invocation),
         "spec" => spec::spec(invocation),
         "features" => features::features(invocation),
+        "events" => events::events(invocation),
         "update" => update::update(invocation),
         "completions" => crate::docs::completions(invocation.id()),
         "man" => crate::docs::man(Path::new(invocation.id())),

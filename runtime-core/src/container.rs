@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, read};
 
+use crate::cgroup::oom::MemoryWatch;
+use crate::cgroup::stats::Stats;
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::{self, HookState};
 use crate::kernel::pidfd;
@@ -292,6 +294,20 @@ impl Container {
                 "container not running",
             )),
         }
+    }
+
+    /// What its processes use.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.record.cgroup.stats()
+    }
+
+    /// Begins to watch for processes killed for lack of memory. None where its memory is not counted.
+    ///
+    /// # Errors
+    /// The errno of the calls.
+    pub fn watch_memory(&self) -> Result<Option<MemoryWatch>> {
+        self.record.cgroup.watch_memory()
     }
 
     /// All processes of the container, as the host sees them.

@@ -56,6 +56,8 @@ mod state;
 mod sync;
 
 pub use bundle::Bundle;
+pub use cgroup::oom::{MemoryEvent, MemoryWatch};
+pub use cgroup::stats;
 pub use container::create::{CreateOptions, Created, InitProgram, Start, Terminal};
 pub use container::exec::{ExecOptions, Executed};
 pub use container::{Child, Container};

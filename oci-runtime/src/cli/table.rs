@@ -446,6 +446,28 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command {
         flags: &[
             flag(
+                "interval",
+                None,
+                Value,
+                "set the stats collection interval (default: 5s)",
+            ),
+            flag(
+                "stats",
+                None,
+                Nothing,
+                "display the container's stats then exit",
+            ),
+        ],
+        ..simple(
+            "events",
+            "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+            "Prints lines of JSON: what the container uses, at every interval, and each time the kernel kills one of \
+             its processes for lack of memory. Ends with the container.",
+        )
+    },
+    Command {
+        flags: &[
+            flag(
                 "resources",
                 Some("r"),
                 Value,
