@@ -25,6 +25,7 @@ pub(crate) mod exec;
 mod failure;
 mod idmap;
 mod ids;
+mod net_devices;
 mod prepare;
 
 /// How long a killed process is given to end.

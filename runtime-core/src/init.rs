@@ -16,6 +16,7 @@ use crate::bundle::RootDir;
 use crate::kernel::clone::{CLONE_NEWTIME, Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
 use crate::kernel::process;
+use crate::netlink::{Link, Netlink, State};
 use crate::plan::Plan;
 use crate::state::Status;
 use crate::sync::{Channel, Failure, Message};
@@ -47,6 +48,7 @@ pub(crate) enum Step {
     Keyring,
     Cgroup,
     Network,
+    NetDevice,
     Propagation,
     Root,
     Mount,
@@ -98,6 +100,7 @@ const ALL: [Step; Step::LAST as usize + 1] = [
     Step::Keyring,
     Step::Cgroup,
     Step::Network,
+    Step::NetDevice,
     Step::Propagation,
     Step::Root,
     Step::Mount,
@@ -158,6 +161,8 @@ pub(crate) struct Prepared {
     /// Host path of the cgroup where version 2 is all there is, likewise.
     pub(crate) unified_view: Option<CString>,
     pub(crate) terminal: TerminalTo,
+    /// By network device: what it was before it was moved.
+    pub(crate) links: Vec<Link>,
     /// Name of the session keyring.
     pub(crate) keyring: Option<CString>,
     pub(crate) pivot: Pivot,
@@ -248,6 +253,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
             "ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP)",
         )?;
     }
+    take_net_devices(plan, prepared, channel)?;
     let root = rootfs::assemble(plan, prepared, channel)?;
     // The parent needs nothing of this process's /proc entries any more; who joins the container shall not have them.
     process::set_dumpable(false).at(Step::Session, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
@@ -406,6 +412,28 @@ fn join_keyring(name: &CString) -> Result<()> {
             process::allow_keyring_search(serial).at(Step::Keyring, 0, "keyctl(KEYCTL_SETPERM)")
         }
     }
+}
+
+/// Lets the parent move network devices here, and makes them what they were.
+fn take_net_devices(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Result<()> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let step = Step::NetDevice;
+    channel
+        .send(Message::Network)
+        .at(step, 0, "write(parent)")?;
+    wait_for(channel, Message::DevicesMoved);
+    let netlink = Netlink::open().at(step, 0, "socket(NETLINK_ROUTE)")?;
+    let moved = plan.net_devices.iter().zip(&prepared.links).enumerate();
+    for (index, (device, link)) in moved {
+        netlink.restore(&device.inside, link, State::Up).at(
+            step,
+            index,
+            "rtnetlink(RTM_NEWLINK, RTM_NEWADDR)",
+        )?;
+    }
+    Ok(())
 }
 
 fn set_names(plan: &Plan) -> Result<()> {

@@ -48,6 +48,7 @@ mod init;
     reason = "the one place for system calls that nothing safe gives"
 )]
 pub mod kernel;
+mod netlink;
 pub mod plan;
 mod root;
 pub mod seal;

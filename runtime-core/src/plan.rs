@@ -19,6 +19,7 @@ pub(crate) mod hooks;
 pub(crate) mod idmap;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod net_devices;
 pub(crate) mod process;
 pub(crate) mod scheduling;
 pub mod seccomp;
@@ -31,6 +32,7 @@ pub struct Plan {
     pub(crate) namespaces: namespaces::Namespaces,
     pub(crate) mounts: Vec<mounts::Mount>,
     pub(crate) devices: Vec<devices::Device>,
+    pub(crate) net_devices: Vec<net_devices::NetDevice>,
     pub(crate) dev_setup: mounts::DevSetup,
     pub(crate) masked_paths: Vec<CString>,
     pub(crate) readonly_paths: Vec<CString>,
@@ -92,6 +94,7 @@ impl Plan {
                 propagation: mounts::root_propagation(linux.rootfs_propagation.as_deref())?,
             },
             devices: devices::compile(linux.devices.as_deref().unwrap_or_default(), &namespaces)?,
+            net_devices: net_devices::compile(linux.net_devices.as_ref(), &namespaces)?,
             dev_setup,
             masked_paths: paths(linux.masked_paths.as_deref(), "/linux/maskedPaths")?,
             readonly_paths: paths(linux.readonly_paths.as_deref(), "/linux/readonlyPaths")?,
@@ -201,13 +204,6 @@ fn check_version(version: &str) -> Result<()> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let set = [
         (linux.intel_rdt.is_some(), "intelRdt"),
-        (
-            linux
-                .net_devices
-                .as_ref()
-                .is_some_and(|devices| !devices.is_empty()),
-            "netDevices",
-        ),
         (
             linux
                 .mount_label

@@ -271,7 +271,7 @@ pub struct Linux {
     /// Device nodes.
     pub devices: Option<Vec<Device>>,
     /// Network interfaces moved into the container, by their name outside.
-    pub net_devices: Option<BTreeMap<String, serde_json::Value>>,
+    pub net_devices: Option<BTreeMap<String, NetDevice>>,
     /// Where the cgroups are, below each hierarchy.
     pub cgroups_path: Option<String>,
     /// Limits.
@@ -294,6 +294,13 @@ pub struct Linux {
     pub mount_label: Option<String>,
     /// Execution domain.
     pub personality: Option<Personality>,
+}
+
+/// A value of `linux.netDevices`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NetDevice {
+    /// In the container, where it is not to be as outside.
+    pub name: Option<String>,
 }
 
 /// An element of `linux.namespaces`.

@@ -4,6 +4,8 @@
 //!  parent                                  child
 //!    clone3 ───────────────────────────────▶ (waits, if its ids have to be mapped)
 //!    maps written ── Mapped ───────────────▶ mounts that need no cgroup
+//!                 ◀────────────── Network ── (network devices to be moved)
+//!    moved ── DevicesMoved ────────────────▶
 //!    cgroups made ── Cgroups + fds ────────▶ enters them, cgroup namespace, other mounts
 //!    state written
 //!                 ◀─────── Terminal + fd ── (a terminal of the caller's)
@@ -51,12 +53,16 @@ pub(crate) enum Message {
     HooksDone,
     /// To the child: nothing is left to do here.
     Go,
+    /// To the child: the network devices are in its network namespace.
+    DevicesMoved,
     /// To the child: the agent has the listener.
     ListenerTaken,
     /// To the parent: the first of two processes made the second, with this pid.
     Second(i32),
     /// To the parent: the master of the container's terminal.
     Terminal,
+    /// To the parent: the network namespace is there.
+    Network,
     /// To the parent: the number of a descriptor that is for the agent of the seccomp filter.
     Listener(RawFd),
     /// To the parent: everything is mounted, hooks may run.
@@ -256,6 +262,8 @@ fn encode(message: Message) -> [u8; FRAME] {
         Message::Failed(_) => 9,
         Message::ListenerTaken => 10,
         Message::Listener(_) => 11,
+        Message::Network => 12,
+        Message::DevicesMoved => 13,
     };
     match message {
         Message::Second(number) | Message::Listener(number) => {
@@ -295,6 +303,8 @@ fn decode(frame: &[u8; FRAME]) -> nix::Result<Message> {
         }
         10 => Message::ListenerTaken,
         11 => Message::Listener(number),
+        12 => Message::Network,
+        13 => Message::DevicesMoved,
         _ => return Err(Errno::EBADMSG),
     })
 }
@@ -318,6 +328,8 @@ mod tests {
             Message::Ready,
             Message::Listener(5),
             Message::ListenerTaken,
+            Message::Network,
+            Message::DevicesMoved,
             Message::Failed(failure),
         ] {
             child.send(message).unwrap();

@@ -120,7 +120,7 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },
             },
-            net_devices: no(),
+            net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([("org.ocirun.version", env!("CARGO_PKG_VERSION"))]),
     };

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::agent::Agent;
 use super::failure::{self, START};
+use super::net_devices::Moved;
 use super::prepare::prepare;
 use super::{Child, Container, ids};
 use crate::bundle::Bundle;
@@ -24,6 +25,7 @@ use crate::hooks;
 use crate::init::{self, Fifo, Prepared, Wait};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::pidfd;
+use crate::netlink::Link;
 use crate::plan::Plan;
 use crate::plan::mounts::Mount;
 use crate::spec::Spec;
@@ -172,6 +174,7 @@ impl Container {
             master: None,
             agent: None,
             notify: None,
+            moved: None,
         };
         match attempt.make(bundle, plan, &mut cgroup, &options) {
             Ok(()) if options.start == Start::Now => {
@@ -220,6 +223,8 @@ struct Attempt {
     /// Who gets the listener of its filter.
     agent: Option<Agent>,
     notify: Option<UnixDatagram>,
+    /// Network devices that are the host's again if the container does not come to be.
+    moved: Option<Moved>,
 }
 
 impl Attempt {
@@ -260,9 +265,8 @@ impl Attempt {
         self.agent = Agent::of(plan.seccomp.as_ref())?;
         let unified = cgroup.create_unified(&plan.cgroup)?;
         let (channel, child) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
-        let (plan, prepared) = self.clone_child(plan, prepared, (&channel, child), unified)?;
-        drop(prepared);
-        self.lead(&plan, &channel, cgroup)?;
+        let (plan, links) = self.clone_child(plan, prepared, (&channel, child), unified)?;
+        self.lead(&plan, links, &channel, cgroup)?;
         if plan.hooks.before_pivot() {
             self.run_hooks(&plan, &channel)?;
         }
@@ -288,14 +292,14 @@ impl Attempt {
         Ok(())
     }
 
-    /// Clones. The child never comes back; the parent gets what it has to drop.
+    /// Clones. The child never comes back; the parent goes on without what was prepared for it.
     fn clone_child(
         &mut self,
         mut plan: Plan,
         mut prepared: Prepared,
         channels: (&Channel, Channel),
         unified: Option<OwnedFd>,
-    ) -> Result<(Plan, Prepared)> {
+    ) -> Result<(Plan, Vec<Link>)> {
         let (parents, childs) = channels;
         let flags = plan.namespaces.flags_of_first_clone();
         let cgroup = unified.as_ref().map(AsFd::as_fd);
@@ -305,7 +309,7 @@ impl Attempt {
         {
             Side::Parent(pid, pidfd) => {
                 self.init = Some(Child { pid, pidfd });
-                Ok((plan, prepared))
+                Ok((plan, prepared.links))
             }
             Side::Child => {
                 // What is the parent's alone: its end of the channel, or the parent's death would not be seen, and the
@@ -318,8 +322,14 @@ impl Attempt {
         }
     }
 
-    /// Gives the child its ids and its cgroups.
-    fn lead(&mut self, plan: &Plan, channel: &Channel, cgroup: &mut Cgroup) -> Result<()> {
+    /// Gives the child its ids, its network devices and its cgroups.
+    fn lead(
+        &mut self,
+        plan: &Plan,
+        links: Vec<Link>,
+        channel: &Channel,
+        cgroup: &mut Cgroup,
+    ) -> Result<()> {
         let first = self.init_pid();
         if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
             ids::map(first, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
@@ -327,6 +337,9 @@ impl Attempt {
         }
         if plan.namespaces.needs_second_process() {
             self.take_second(plan, channel)?;
+        }
+        if !links.is_empty() {
+            self.move_devices(plan, links, channel)?;
         }
         let pid = self.init_pid();
         let alive = Identity::of(pid);
@@ -362,6 +375,19 @@ impl Attempt {
             }
             other => Err(self.failed(plan, other)),
         }
+    }
+
+    fn move_devices(&mut self, plan: &Plan, links: Vec<Link>, channel: &Channel) -> Result<()> {
+        match self.next(channel)? {
+            Some(Message::Network) => {}
+            other => return Err(self.failed(plan, other)),
+        }
+        let moved = self.moved.insert(Moved::to(self.init_pid())?);
+        for (device, link) in plan.net_devices.iter().zip(links) {
+            moved.take(device, link)?;
+        }
+        let _ = channel.send(Message::DevicesMoved);
+        Ok(())
     }
 
     fn run_hooks(&mut self, plan: &Plan, channel: &Channel) -> Result<()> {
@@ -466,7 +492,9 @@ impl Attempt {
     fn undo(mut self, error: Error) -> Error {
         self.reap();
         let cgroup = &self.container.record.cgroup;
+        let returned = self.moved.as_ref().map_or(Ok(()), Moved::give_back);
         let undone = [
+            ("give the network devices back", returned),
             ("kill", cgroup.kill_all()),
             ("remove the cgroups", cgroup.remove()),
             ("remove the state", self.container.directory.remove()),

@@ -44,6 +44,10 @@ pub(super) fn of_init(failure: &Failure, plan: &Plan) -> Error {
             .sysctls
             .get(index)
             .map(|sysctl| format!("linux.sysctl {:?}", sysctl.key)),
+        Step::NetDevice => plan
+            .net_devices
+            .get(index)
+            .map(|device| format!("linux.netDevices {:?}", device.outside)),
         Step::JoinNamespace => {
             let joined = plan
                 .namespaces

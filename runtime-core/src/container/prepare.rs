@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 
 use super::create::{CreateOptions, InitProgram, Terminal};
 use super::idmap::UserNamespaces;
+use super::net_devices;
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Result};
@@ -66,6 +67,7 @@ pub(super) fn prepare(
             .map(|device| bound_device(device, can_mount))
             .collect::<Result<_>>()?,
         joined,
+        links: net_devices::look_at(&plan.net_devices)?,
         cgroup_views: views.collect(),
         unified_view: cgroup
             .unified_view()
