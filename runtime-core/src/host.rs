@@ -2,9 +2,14 @@
 
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
+use nix::sys::statfs::{FsType, statfs};
+
 use crate::cgroup;
 use crate::error::{Call, Result};
 use crate::kernel::process;
+
+/// Of the file system by which SELinux is spoken to.
+const SELINUX_MAGIC: FsType = FsType(0xf97c_ff8c);
 
 /// Bit of `CAP_SYS_ADMIN` in a set of capabilities.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -26,6 +31,30 @@ pub struct Host {
     pub cgroup_driver: Driver,
     /// The cgroup hierarchies.
     pub(crate) cgroups: cgroup::Hierarchies,
+    /// Security modules that know labels.
+    pub(crate) security: SecurityModules,
+}
+
+/// Which Linux security modules are at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
+}
+
+impl SecurityModules {
+    /// Looks at sysfs.
+    #[must_use]
+    pub fn probe() -> Self {
+        let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        Self {
+            apparmor: enabled.is_ok_and(|enabled| enabled.starts_with(b"Y")),
+            selinux: statfs("/sys/fs/selinux")
+                .is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC),
+        }
+    }
 }
 
 /// Who makes the cgroups of containers.
@@ -65,6 +94,7 @@ impl Host {
             cgroups_are_optional: true,
             cgroup_driver: Driver::Cgroupfs,
             cgroups: cgroup::Hierarchies::probe()?,
+            security: SecurityModules::probe(),
         })
     }
 }

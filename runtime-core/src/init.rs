@@ -27,6 +27,7 @@ pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod identity;
+mod labels;
 mod mounts;
 mod nodes;
 mod protect;
@@ -46,6 +47,8 @@ pub(crate) enum Step {
     JoinNamespace,
     Session,
     Keyring,
+    AppArmor,
+    SeLinux,
     Cgroup,
     Network,
     NetDevice,
@@ -98,6 +101,8 @@ const ALL: [Step; Step::LAST as usize + 1] = [
     Step::JoinNamespace,
     Step::Session,
     Step::Keyring,
+    Step::AppArmor,
+    Step::SeLinux,
     Step::Cgroup,
     Step::Network,
     Step::NetDevice,
@@ -243,6 +248,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     // A session of its own, so that nobody's terminal can stop it.
     nix::unistd::setsid().at(Step::Session, 0, "setsid()")?;
     if let Some(name) = &prepared.keyring {
+        labels::keys(&plan.process.labels)?;
         join_keyring(name)?;
     }
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {

@@ -17,6 +17,7 @@ pub(crate) mod capabilities;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod idmap;
+pub(crate) mod labels;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub(crate) devices: Vec<devices::Device>,
     pub(crate) net_devices: Vec<net_devices::NetDevice>,
     pub(crate) dev_setup: mounts::DevSetup,
+    /// SELinux label of what is made to hide paths.
+    pub(crate) mount_label: Option<CString>,
     pub(crate) masked_paths: Vec<CString>,
     pub(crate) readonly_paths: Vec<CString>,
     pub(crate) hostname: Option<CString>,
@@ -79,11 +82,14 @@ impl Plan {
             ));
         };
         let process = process::Process::compile(process, "/process", &mut warnings)?;
-        let mounts = mounts::compile(
+        process.labels.check(host.security, "/process")?;
+        let mount_label = labels::of_mounts(linux.mount_label.as_deref(), host.security)?;
+        let mut mounts = mounts::compile(
             spec.mounts.as_deref().unwrap_or_default(),
             &namespaces,
             &mut warnings,
         )?;
+        mounts::label(&mut mounts, mount_label.as_ref());
         mounts::check_rights(&mounts, host)?;
         let dev_setup = mounts::DevSetup::of(&mounts);
         let owner = cgroup_owner(&namespaces, &mounts);
@@ -96,6 +102,7 @@ impl Plan {
             devices: devices::compile(linux.devices.as_deref().unwrap_or_default(), &namespaces)?,
             net_devices: net_devices::compile(linux.net_devices.as_ref(), &namespaces)?,
             dev_setup,
+            mount_label,
             masked_paths: paths(linux.masked_paths.as_deref(), "/linux/maskedPaths")?,
             readonly_paths: paths(linux.readonly_paths.as_deref(), "/linux/readonlyPaths")?,
             hostname: name(spec.hostname.as_deref(), "/hostname", &namespaces)?,
@@ -202,16 +209,7 @@ fn check_version(version: &str) -> Result<()> {
 
 /// Elements that would change the container and that this version does not act on: silence would be a lie.
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let set = [
-        (linux.intel_rdt.is_some(), "intelRdt"),
-        (
-            linux
-                .mount_label
-                .as_ref()
-                .is_some_and(|label| !label.is_empty()),
-            "mountLabel",
-        ),
-    ];
+    let set = [(linux.intel_rdt.is_some(), "intelRdt")];
     for (set, name) in set {
         if set {
             return Err(Error::unsupported(format!(

@@ -36,6 +36,8 @@ pub enum Need {
     Namespace(&'static str),
     /// A file of the host, which the kernel shows where it can do a thing.
     File(&'static str),
+    /// A file that the host does not have, for what must then be refused.
+    NoFile(&'static str),
     /// A program of the host, by its name in PATH.
     Program(&'static str),
     /// A device node of the host, by its path.
@@ -100,6 +102,10 @@ impl Need {
                 format!("needs {name} namespaces"),
             ),
             Self::File(path) => (fs::exists(path).unwrap_or(false), format!("needs {path}")),
+            Self::NoFile(path) => (
+                !fs::exists(path).unwrap_or(false),
+                format!("needs a host without {path}"),
+            ),
             Self::Program(name) => (
                 program_in_path(name).is_some(),
                 format!("needs the program {name}"),

@@ -596,6 +596,10 @@ fn features_for_containerd() {
             "{option}"
         );
     }
+    if !differs_on_runc("1.1.5 does not know the key") {
+        let annotations = json!(["org.ocirun.", "org.systemd.property."]);
+        assert_eq!(found["potentiallyUnsafeConfigAnnotations"], annotations);
+    }
     let linux = &found["linux"];
     for namespace in ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"] {
         assert!(

@@ -23,7 +23,11 @@ struct Features {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: &'static [&'static str],
 }
+
+/// Annotations of a configuration that change what is done; a dot at the end stands for all that begin so.
+const ACTING_ANNOTATIONS: &[&str] = &["org.ocirun.", "org.systemd.property."];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,8 +114,8 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
                 known_flags: SECCOMP_FLAGS,
                 supported_flags: SECCOMP_FLAGS,
             },
-            apparmor: no(),
-            selinux: no(),
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
             intel_rdt: no(),
             memory_policy: MemoryPolicy {
                 modes: memory_modes().collect(),
@@ -123,6 +127,7 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([("org.ocirun.version", env!("CARGO_PKG_VERSION"))]),
+        potentially_unsafe_config_annotations: ACTING_ANNOTATIONS,
     };
     let mut text = Vec::new();
     let mut serializer =

@@ -19,6 +19,7 @@ use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::files;
 use crate::hooks::HookState;
+use crate::host::SecurityModules;
 use crate::init::{self, At, Step, TerminalTo, cgroups, environment, identity};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
@@ -113,6 +114,9 @@ impl Container {
         }
         let mut warnings = Vec::new();
         let process = Process::compile(process, "/process", &mut warnings)?;
+        if !process.labels.is_empty() {
+            process.labels.check(SecurityModules::probe(), "/process")?;
+        }
         let sub = SubCgroup::parse(&options.cgroups)?;
         sub.check(&self.record.cgroup)?;
         let score = process.oom_score_adj.or_else(|| {

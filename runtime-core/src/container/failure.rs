@@ -113,6 +113,8 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         Step::JoinNamespace => "namespaces".to_owned(),
         Step::Session => "session".to_owned(),
         Step::Keyring => "session keyring".to_owned(),
+        Step::AppArmor => "process.apparmorProfile".to_owned(),
+        Step::SeLinux => "process.selinuxLabel".to_owned(),
         Step::Network => "network namespace".to_owned(),
         Step::Propagation => "linux.rootfsPropagation".to_owned(),
         Step::Root => "root.path".to_owned(),

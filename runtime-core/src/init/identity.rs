@@ -37,6 +37,7 @@ pub(crate) fn take_process(
     if let Some(terminal) = terminal {
         use_terminal(terminal)?;
     }
+    super::labels::program(&process.labels)?;
     super::environment::schedule(&process.scheduling)?;
     // Limits while the right to raise them is still there.
     for (index, limit) in process.rlimits.iter().enumerate() {

@@ -94,7 +94,11 @@ pub(super) fn masked_paths(plan: &Plan, root: &Root) -> Result<()> {
             (true, Some(first)) => {
                 mount::clone_of(first.as_fd(), Scope::One).at(step, index, "open_tree(tmpfs)")?
             }
-            (true, None) => empty_directory().at(step, index, "fsmount(\"tmpfs\")")?,
+            (true, None) => empty_directory(plan.mount_label.as_deref()).at(
+                step,
+                index,
+                "fsmount(\"tmpfs\")",
+            )?,
         };
         mount::attach(mask.as_fd(), target.as_fd()).at(step, index, "move_mount()")?;
         if is_directory && empty.is_none() {
@@ -126,8 +130,11 @@ fn null_device() -> nix::Result<OwnedFd> {
     }
 }
 
-fn empty_directory() -> nix::Result<OwnedFd> {
+fn empty_directory(label: Option<&CStr>) -> nix::Result<OwnedFd> {
     let context = mount::fs_open(c"tmpfs")?;
+    if let Some(label) = label {
+        mount::fs_set(context.as_fd(), c"context", Some(label))?;
+    }
     mount::fs_set(context.as_fd(), c"nr_blocks", Some(c"1"))?;
     mount::fs_set(context.as_fd(), c"nr_inodes", Some(c"1"))?;
     mount::fs_set(context.as_fd(), c"mode", Some(c"755"))?;

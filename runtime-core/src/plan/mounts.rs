@@ -119,6 +119,22 @@ pub(super) fn compile(
         .collect()
 }
 
+/// Labels the file systems that are made for the container. Those of the kernel have labels of their own.
+pub(super) fn label(mounts: &mut [Mount], label: Option<&CString>) {
+    let Some(label) = label else { return };
+    for mount in mounts {
+        if let Kind::New {
+            filesystem,
+            parameters,
+            ..
+        } = &mut mount.kind
+            && !matches!(filesystem.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
+        {
+            parameters.push((c"context".to_owned(), Some(label.clone())));
+        }
+    }
+}
+
 /// What only the host's root may do.
 pub(super) fn check_rights(mounts: &[Mount], host: &Host) -> Result<()> {
     let mapped = |mount: &Mount| matches!(mount.kind, Kind::Bind { idmap: Some(_), .. });
@@ -526,6 +542,23 @@ mod tests {
             panic!("not a new file system")
         };
         assert_eq!((parameters.len(), contents), (0, Contents::CopiedUp));
+    }
+
+    #[test]
+    fn labels_are_for_what_is_made() {
+        let made = |kind: &str| {
+            let mut mounts = [compile_one(&mount(kind, "/d", &[]), 0, &mut Vec::new()).unwrap()];
+            label(&mut mounts, Some(&c"system_u:object_r:x:s0".to_owned()));
+            let [mount] = mounts;
+            match mount.kind {
+                Kind::New { parameters, .. } => parameters.len(),
+                _ => 0,
+            }
+        };
+        assert_eq!(
+            ["tmpfs", "devpts", "sysfs", "mqueue", "bind"].map(made),
+            [1, 1, 0, 0, 0]
+        );
     }
 
     #[test]

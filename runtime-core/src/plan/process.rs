@@ -9,6 +9,7 @@ use nix::unistd::Gid;
 
 use super::c_string;
 use super::capabilities::Sets;
+use super::labels::Labels;
 use super::scheduling::Scheduling;
 use crate::error::{Error, Result};
 use crate::kernel::exec::CStrings;
@@ -29,6 +30,7 @@ pub(crate) struct Process {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) terminal: Option<Terminal>,
     pub(crate) scheduling: Scheduling,
+    pub(crate) labels: Labels,
 }
 
 /// Where the program may be.
@@ -79,7 +81,6 @@ impl Process {
         pointer: &str,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        refuse_unsupported(written, pointer)?;
         let args: Vec<CString> = c_strings(written.args.as_deref(), &format!("{pointer}/args"))?;
         let Some(name) = written
             .args
@@ -123,6 +124,7 @@ impl Process {
                 size: size(written),
             }),
             scheduling: Scheduling::compile(written, pointer)?,
+            labels: Labels::compile(written, pointer)?,
         })
     }
 }
@@ -133,21 +135,6 @@ impl Process {
         let own = self.args.strings().iter();
         self.args = CStrings::new(args.iter().chain(own).cloned().collect());
         self.env.add(env.iter().cloned());
-    }
-}
-
-/// Elements that would change the process and that this version does not act on.
-fn refuse_unsupported(written: &spec::Process, pointer: &str) -> Result<()> {
-    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let elements = [
-        (set(&written.apparmor_profile), "apparmorProfile"),
-        (set(&written.selinux_label), "selinuxLabel"),
-    ];
-    match elements.iter().find(|(set, _)| *set) {
-        Some((_, name)) => Err(Error::unsupported(format!(
-            "{pointer}/{name}: is not supported yet"
-        ))),
-        None => Ok(()),
     }
 }
 
