@@ -9,7 +9,7 @@ use runtime_core::kernel::pidfd;
 use runtime_core::{Container, Error, ErrorKind, Root, State};
 
 use crate::cli::Flags;
-use crate::logging::Log;
+use crate::logging::{Cause, Log};
 
 mod create;
 mod events;
@@ -37,6 +37,21 @@ impl Failure {
     /// Whether there is no such container.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Runtime(error) if *error.kind() == ErrorKind::NotFound)
+    }
+}
+
+impl Failure {
+    /// What programs are told of it.
+    pub(crate) fn cause(&self) -> Cause {
+        match self {
+            Self::Runtime(error) => Cause {
+                code: error.kind().code(),
+                errno: error.errno().map(|errno| format!("{errno:?}")),
+                pointer: error.pointer().map(str::to_owned),
+            },
+            Self::Argument(_) => Cause::of("invalid_argument"),
+            Self::File(_) => Cause::of("file"),
+        }
     }
 }
 

@@ -33,6 +33,27 @@ impl Level {
     }
 }
 
+/// What is known of an error beside its words, for programs: the JSON log has it.
+#[derive(Debug, Default)]
+pub(crate) struct Cause {
+    /// Stable from version to version: see [`runtime_core::ErrorKind::code`].
+    pub(crate) code: &'static str,
+    /// Name of the errno.
+    pub(crate) errno: Option<String>,
+    /// JSON pointer of the element of `config.json`.
+    pub(crate) pointer: Option<String>,
+}
+
+impl Cause {
+    /// One that only has a code.
+    pub(crate) fn of(code: &'static str) -> Self {
+        Self {
+            code,
+            ..Self::default()
+        }
+    }
+}
+
 /// Where lines go.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -92,26 +113,26 @@ impl Log {
     }
 
     /// The error that ends a command: a line in the log, and the bare words on standard error where that is elsewhere.
-    pub(crate) fn fatal(&self, message: &str) {
-        self.line(Level::Error, message);
+    pub(crate) fn fatal(&self, message: &str, cause: &Cause) {
+        self.line(Level::Error, message, Some(cause));
         if self.file.is_some() {
             let _ = writeln!(std::io::stderr(), "{message}");
         }
     }
 
     pub(crate) fn warning(&self, message: &str) {
-        self.line(Level::Warning, message);
+        self.line(Level::Warning, message, None);
     }
 
     pub(crate) fn debug(&self, message: &str) {
         if self.debug {
-            self.line(Level::Debug, message);
+            self.line(Level::Debug, message, None);
         }
     }
 
     /// One write, so that lines of several processes do not mix.
-    fn line(&self, level: Level, message: &str) {
-        let line = render(self.format, level, message, SystemTime::now());
+    fn line(&self, level: Level, message: &str, cause: Option<&Cause>) {
+        let line = render(self.format, level, (message, cause), SystemTime::now());
         let _ = match &self.file {
             Some(file) => (&mut &*file).write_all(line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
@@ -119,13 +140,31 @@ impl Log {
     }
 }
 
-fn render(format: Format, level: Level, message: &str, now: SystemTime) -> String {
+fn render(format: Format, level: Level, what: (&str, Option<&Cause>), now: SystemTime) -> String {
+    let (message, cause) = what;
     let (level, time) = (level.name(), time::seconds(now));
     match format {
-        Format::Json => format!(
-            "{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{time}\"}}\n",
-            as_json(message)
-        ),
+        // As logrus has it, and then what is ours.
+        Format::Json => {
+            let mut line = String::from("{");
+            let mut field = |key: &str, value: &str| {
+                let comma = if line.len() > 1 { "," } else { "" };
+                let _ = write!(line, "{comma}\"{key}\":{}", as_json(value));
+            };
+            field("level", level);
+            field("msg", message);
+            field("time", &time);
+            if let Some(cause) = cause {
+                field("code", cause.code);
+                let more = [("errno", &cause.errno), ("pointer", &cause.pointer)];
+                for (key, value) in more {
+                    if let Some(value) = value {
+                        field(key, value);
+                    }
+                }
+            }
+            line + "}\n"
+        }
         Format::Text => format!("time=\"{time}\" level={level} msg={}\n", as_text(message)),
     }
 }
@@ -177,7 +216,7 @@ mod tests {
 
     fn line(format: Format, message: &str) -> String {
         let now = UNIX_EPOCH + Duration::from_secs(1);
-        render(format, Level::Error, message, now)
+        render(format, Level::Error, (message, None), now)
     }
 
     #[test]
@@ -196,6 +235,20 @@ mod tests {
             let expected = format!("time=\"1970-01-01T00:00:01Z\" level=error msg={expected}\n");
             assert_eq!(line(Format::Text, message), expected);
         }
+    }
+
+    #[test]
+    fn causes_are_fields() {
+        let cause = Cause {
+            code: "invalid_spec",
+            errno: Some("EINVAL".to_owned()),
+            pointer: Some("/process/cwd".to_owned()),
+        };
+        let line = render(Format::Json, Level::Error, ("m", Some(&cause)), UNIX_EPOCH);
+        let expected = r#"{"level":"error","msg":"m","time":"1970-01-01T00:00:00Z","code":"invalid_spec","errno":"EINVAL","pointer":"/process/cwd"}"#;
+        assert_eq!(line.trim_end(), expected);
+        let line = render(Format::Text, Level::Error, ("m", Some(&cause)), UNIX_EPOCH);
+        assert!(line.ends_with("level=error msg=m\n"), "{line}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::cli::{COMMANDS, Flags, Misuse, Wanted};
 use crate::commands::{Failure, Invocation};
-use crate::logging::Log;
+use crate::logging::{Cause, Log};
 
 mod cli;
 mod commands;
@@ -34,7 +34,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = match words.map(OsString::into_string).collect() {
         Ok(words) => words,
         Err(word) => {
-            Log::standard().fatal(&format!("argument {word:?}: is not UTF-8"));
+            Log::standard().fatal(
+                &format!("argument {word:?}: is not UTF-8"),
+                &Cause::of("usage"),
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -63,7 +66,7 @@ fn show(text: &str) -> ExitCode {
     match commands::print(text) {
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) => {
-            Log::standard().fatal(&failure.to_string());
+            Log::standard().fatal(&failure.to_string(), &failure.cause());
             ExitCode::FAILURE
         }
     }
@@ -82,7 +85,7 @@ fn refuse(name: &str, called: &str, global: &Flags, misuse: &Misuse) -> ExitCode
     let log = match open_log(global) {
         Ok(log) => log,
         Err(text) => {
-            Log::standard().fatal(&text);
+            Log::standard().fatal(&text, &Cause::of("file"));
             return ExitCode::FAILURE;
         }
     };
@@ -113,7 +116,7 @@ fn refuse(name: &str, called: &str, global: &Flags, misuse: &Misuse) -> ExitCode
     };
     // The error is told all the same, whoever reads the help.
     drop(commands::print(&usage));
-    log.fatal(&error);
+    log.fatal(&error, &Cause::of("usage"));
     ExitCode::from(code)
 }
 
@@ -130,20 +133,23 @@ fn run(invocation: &mut Invocation<'_>) -> ExitCode {
     if matches!(invocation.command, "create" | "run" | "exec")
         && let Err(error) = runtime_core::seal::ensure_sealed()
     {
-        invocation.log.fatal(&error.to_string());
+        let text = error.to_string();
+        invocation.log.fatal(&text, &Failure::from(error).cause());
         return ExitCode::FAILURE;
     }
     match open_log(invocation.global) {
         Ok(log) => invocation.log = log,
         Err(text) => {
-            invocation.log.fatal(&text);
+            invocation.log.fatal(&text, &Cause::of("file"));
             return ExitCode::FAILURE;
         }
     }
     match commands::run(invocation) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(failure) => {
-            invocation.log.fatal(&describe(invocation, &failure));
+            invocation
+                .log
+                .fatal(&describe(invocation, &failure), &failure.cause());
             // That of a process that could not be started is none that it could have had.
             if invocation.command == "exec" {
                 ExitCode::from(u8::MAX)

@@ -47,6 +47,24 @@ pub enum ErrorKind {
     Os(Errno),
 }
 
+impl ErrorKind {
+    /// One word for programs that read logs. It does not change between versions.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::WrongState(_) => "wrong_state",
+            Self::InvalidArgument => "invalid_argument",
+            Self::InvalidSpec { .. } => "invalid_spec",
+            Self::Unsupported => "unsupported",
+            Self::Executable(_) => "executable",
+            Self::Hook => "hook",
+            Self::Os(_) => "os",
+        }
+    }
+}
+
 impl Error {
     /// An error of `kind` that says `text`.
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {

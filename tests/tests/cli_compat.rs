@@ -415,6 +415,51 @@ fn the_log_is_appended_to() {
 }
 
 /// containerd shows the last entry of level "error", and gives up on a line that is no JSON.
+fn causes_are_told_to_programs() {
+    let of = |bundle: Bundle, command: &str, arguments: &[&str]| -> Value {
+        let container = bundle.container();
+        let file = container.file("log.json");
+        let mut call = container.runtime().arg("--log").arg(&file);
+        call = call.args(["--log-format", "json", command]).args(arguments);
+        if command == "create" {
+            call = call.arg("--bundle").arg(container.bundle.path());
+        }
+        let _refused = call.arg(&container.id).finish();
+        let text = std::fs::read_to_string(file).unwrap();
+        serde_json::from_str(text.trim_end()).unwrap()
+    };
+    for (bundle, command, arguments, expected) in [
+        (
+            Bundle::new(),
+            "start",
+            &[][..],
+            json!(["not_found", null, null]),
+        ),
+        (
+            Bundle::new(),
+            "kill",
+            &["--nope"],
+            json!(["usage", null, null]),
+        ),
+        (
+            Bundle::new().set("/process/cwd", "x"),
+            "create",
+            &[],
+            json!(["invalid_spec", null, "/process/cwd"]),
+        ),
+        (
+            Bundle::new().args(&["/nope"]),
+            "create",
+            &[],
+            json!(["executable", "ENOENT", null]),
+        ),
+    ] {
+        let entry = of(bundle, command, arguments);
+        let found = json!([entry["code"], entry["errno"], entry["pointer"]]);
+        assert_eq!(found, expected, "{entry}");
+    }
+}
+
 fn every_line_of_a_failed_run_is_json() {
     let container = Bundle::new().args(&["/no/such/program"]).container();
     let file = container.file("log.json");
@@ -740,4 +785,5 @@ suite! {
     ],
     &[Need::NotRunc("prints the name it was built with")] => [called_as_runc_it_says_runc],
     &[Need::NotRunc("1.1.5 takes every directory below as a container")] => [the_root_of_the_machine_is_no_state_root],
+    &[Need::Root, Need::Ocirun] => [causes_are_told_to_programs],
 }
