@@ -95,11 +95,15 @@ fn walk(
         followed: 0,
     };
     while let Some(name) = walker.rest.pop() {
-        if name.as_bytes() == b".." {
-            match walker.stack.pop() {
-                Some(left) if kind(left.as_fd())? != SFlag::S_IFDIR => return Err(Errno::ENOTDIR),
-                _ => continue,
+        let is_up = name.as_bytes() == b"..";
+        if is_up || name.as_bytes() == b"." {
+            if kind(walker.here())? != SFlag::S_IFDIR {
+                return Err(Errno::ENOTDIR);
             }
+            if is_up {
+                walker.stack.pop();
+            }
+            continue;
         }
         let leaf = match make {
             None => None,
@@ -178,13 +182,14 @@ impl Walker<'_> {
     }
 }
 
-/// Components of a path, the first one last.
+/// Components of a path, the first one last. A slash at the end wants a directory, like a dot.
 fn components(path: &[u8]) -> Vec<CString> {
-    let names = path
-        .split(|&byte| byte == b'/')
-        .rev()
-        .filter(|name| !name.is_empty() && name != b".");
-    names.filter_map(|name| CString::new(name).ok()).collect()
+    let dot = path.ends_with(b"/").then_some(&b"."[..]);
+    let names = path.split(|&byte| byte == b'/').rev();
+    dot.into_iter()
+        .chain(names.filter(|name| !name.is_empty()))
+        .filter_map(|name| CString::new(name).ok())
+        .collect()
 }
 
 fn is_link(file: &OwnedFd) -> nix::Result<bool> {
@@ -209,6 +214,9 @@ pub(crate) fn is_device(
             && stat.st_rdev == number,
     )
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
