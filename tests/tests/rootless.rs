@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
 use ocirun_tests::{
-    Bundle, Container, Invocation, Need, eventually, probe_program, program_in_path, rootless_spec,
-    subordinate_ids, suite,
+    Bundle, Container, Invocation, Need, differs_on_runc, eventually, probe_program,
+    program_in_path, rootless_spec, subordinate_ids, suite,
 };
 use serde_json::json;
 
@@ -232,6 +232,26 @@ fn a_limit_without_delegation_is_an_error() {
     container.verb("state").fails(1, "container does not exist");
 }
 
+fn pause_and_resume_where_the_cgroup_is_delegated() {
+    let container = limited().container();
+    container.run_until_ready_detached();
+    container.verb("pause").ok();
+    let freeze = cgroup_of(&container).join("cgroup.freeze");
+    assert_eq!(fs::read_to_string(freeze).unwrap(), "1\n");
+    assert_eq!(container.status(), "paused");
+    container.verb("resume").ok();
+    assert_eq!(container.status(), "running");
+}
+
+/// A property of a unit of the user's systemd.
+fn unit_property(unit: &str, name: &str) -> String {
+    let show = Invocation::new(&program_in_path("systemctl").unwrap())
+        .args(["--user", "show", "--value", "--property", name, unit])
+        .finish()
+        .ok();
+    show.stdout().trim_end().to_owned()
+}
+
 /// The user's own systemd makes the unit.
 fn a_limit_by_the_users_systemd() {
     let mut container = limited().container();
@@ -247,8 +267,11 @@ fn a_limit_by_the_users_systemd() {
         .ok();
     container.start().ok();
     let cgroup = cgroup_of(&container);
-    let unit = format!("user.slice/ocirun_tests-{}.scope", container.id);
+    let name = format!("ocirun_tests-{}.scope", container.id);
+    let unit = format!("user.slice/{name}");
     assert!(cgroup.ends_with(&unit), "{cgroup:?}");
+    assert_eq!(unit_property(&name, "MemoryMax"), "50331648");
+    assert_eq!(unit_property(&name, "TasksMax"), "9");
     assert_eq!(
         fs::read_to_string(cgroup.join("memory.max")).unwrap(),
         "50331648\n"
@@ -263,6 +286,9 @@ fn a_limit_by_the_users_systemd() {
         .finish()
         .ok();
     eventually("no cgroup", || !cgroup.exists());
+    eventually("no unit", || {
+        unit_property(&name, "LoadState") == "not-found"
+    });
 }
 
 fn subordinate_ids_are_mapped() {
@@ -274,20 +300,23 @@ fn subordinate_ids_are_mapped() {
             {"containerID": 1, "hostID": first, "size": count},
         ])
     };
+    let groups = if differs_on_runc("1.1.5 refuses more groups without root") {
+        json!([])
+    } else {
+        json!([7])
+    };
+    let user = json!({"uid": 5, "gid": 6, "additionalGids": groups});
     let container = bundle()
         .set("/linux/uidMappings", map(uid))
         .set("/linux/gidMappings", map(gid))
-        .set(
-            "/process/user",
-            json!({"uid": 5, "gid": 6, "additionalGids": [7]}),
-        )
+        .set("/process/user", user)
         .probe(&["report"])
         .container();
     let report = container.run().ok().value();
     assert_eq!(report["uid_map"], json!([[0, uid, 1], [1, first, count]]));
     assert_eq!(
         (&report["uids"], &report["groups"]),
-        (&json!([5, 5, 5, 5]), &json!([7]))
+        (&json!([5, 5, 5, 5]), &groups)
     );
 }
 
@@ -326,6 +355,7 @@ suite! {
     &[Need::Delegated("memory")] => [
         a_limit_where_the_cgroup_is_delegated,
         a_limit_in_force_where_the_cgroup_is_delegated,
+        pause_and_resume_where_the_cgroup_is_delegated,
     ],
     &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 says otherwise")] => [
         a_limit_without_delegation_is_an_error,
@@ -335,7 +365,12 @@ suite! {
         subordinate_ids_are_mapped,
         ids_that_are_not_subordinate_are_refused,
     ],
-    &[Need::UserNamespace, Need::SubordinateIds, Need::Program("unshare")] => [a_given_network_namespace],
+    &[
+        Need::UserNamespace,
+        Need::SubordinateIds,
+        Need::Program("unshare"),
+        Need::NotRunc("1.1.5 wants maps for a joined user namespace"),
+    ] => [a_given_network_namespace],
     &[Need::UserNamespace] => [
         run_as_an_ordinary_user,
         the_exit_code_comes_through,
