@@ -300,12 +300,13 @@ fn subordinate_ids_are_mapped() {
             {"containerID": 1, "hostID": first, "size": count},
         ])
     };
-    let groups = if differs_on_runc("1.1.5 refuses more groups without root") {
-        json!([])
+    let mut user = json!({"uid": 5, "gid": 6});
+    let groups = if differs_on_runc("1.1.5 refuses groups without root, and keeps the caller's") {
+        json!([0])
     } else {
+        user["additionalGids"] = json!([7]);
         json!([7])
     };
-    let user = json!({"uid": 5, "gid": 6, "additionalGids": groups});
     let container = bundle()
         .set("/linux/uidMappings", map(uid))
         .set("/linux/gidMappings", map(gid))
