@@ -154,8 +154,9 @@ fn pipelines(init: &Subject, flags: &[&str], survivors: usize) -> Outcome {
 fn session_gets_term(init: &Subject) -> Outcome {
     let scratch = Scratch::new();
     let file = scratch.file("got");
+    // Of the sleep that is ended as well the shell speaks on standard error, where nobody may read any more.
     let script = format!(
-        "sh -c 'trap \"echo term >>{0}; exit\" TERM; echo up >{0}; while :; do sleep 0.02; done' & sleep 0.3; exit 3",
+        "sh -c 'trap \"echo term >>{0}; exit\" TERM; echo up >{0}; while :; do sleep 0.02; done' 2>/dev/null & until [ -s {0} ]; do sleep 0.02; done; exit 3",
         file.display()
     );
     let running = init.start(Kind::DumbInit, &["sh", "-c", &script]).plainly();

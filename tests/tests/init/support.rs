@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ocirun_tests::TIME_LIMIT;
 
 /// What a case says of the init: nothing, or what was wrong.
 pub type Outcome = Result<(), String>;
@@ -297,11 +298,11 @@ impl Running {
         })
     }
 
-    /// Waits for the end, at most ten seconds.
+    /// Waits for the end, at most [`TIME_LIMIT`].
     pub fn end(mut self) -> Result<Ended, String> {
         self.stdin = None;
         if until(|| self.child.try_wait().ok().flatten()).is_none() {
-            return Err("still running after ten seconds".into());
+            return Err(format!("still running after {TIME_LIMIT:?}"));
         }
         let status = self.child.wait().map_err(|error| error.to_string())?;
         let mut texts = [String::new(), String::new()];
@@ -385,10 +386,10 @@ pub fn status(pid: i32, key: &str) -> String {
     line.unwrap_or("").trim().to_owned()
 }
 
-/// Asks again until there is an answer, for ten seconds.
+/// Asks again until there is an answer, for [`TIME_LIMIT`].
 pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(10) {
+    while start.elapsed() < TIME_LIMIT {
         if let Some(answer) = ask() {
             return Some(answer);
         }
