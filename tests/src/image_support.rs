@@ -18,7 +18,7 @@ pub use attack::attack;
 pub use bed::{Bed, listing};
 pub use depot::Depot;
 pub use dice::Dice;
-pub use image::Image;
+pub use image::{Image, program, small};
 pub use registry::{Answer, FakeRegistry, Request, honest};
 
 /// The program under test: `IMAGE_PROGRAM`, or built from this workspace.

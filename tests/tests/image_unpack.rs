@@ -182,6 +182,19 @@ fn links_over_lower_layers() {
             assert_eq!(content(root, "etc/passwd"), "inside");
         });
     }
+    // SymlinkOverridePath: what stood below the directory that the link replaces is gone.
+    let lower = base()
+        .dir("localetc", 0o755)
+        .file("localetc/old", b"1")
+        .end();
+    let upper = Tar::new()
+        .symlink("/etc", "localetc")
+        .file("localetc/new", b"2")
+        .end();
+    succeeds(&[lower, upper], |root| {
+        assert_eq!(content(root, "etc/new"), "2");
+        assert!(!root.join("etc/old").exists());
+    });
     let lower = base().symlink("/etc", "localetc").end();
     // DirectoryOverrideSymlink
     let upper = Tar::new()

@@ -256,7 +256,10 @@ impl Dirs {
         let dir = self.fd(tree, parent)?;
         utimensat(dir, name, &stamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .call(|| format!("utimensat({:?})", shown(name)))?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| format!("fstatat({:?})", shown(name)))?;
         self.inodes += 1;
+        self.disk += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         Ok(Some(seal::leaf(&meta, body)))
     }
 

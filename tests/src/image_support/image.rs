@@ -1,6 +1,6 @@
 //! Images made of archives.
 
-use super::{digest, gzip};
+use super::{Header, Tar, digest, gzip};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -86,4 +86,40 @@ impl Image {
         }]});
         fs::write(dir.join("index.json"), index.to_string()).unwrap();
     }
+}
+
+/// Two small layers.
+pub fn small() -> Image {
+    Image::new(&[
+        Tar::new()
+            .dir("bin", 0o755)
+            .file("bin/sh", &vec![1; 300_000])
+            .end(),
+        Tar::new()
+            .dir("etc", 0o755)
+            .file("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+            .end(),
+    ])
+}
+
+/// An image of one static program at `/bin/NAME`, with these arguments.
+pub fn program(file: &Path, arguments: &[&str]) -> Image {
+    let content = fs::read(file).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let header = Header {
+        mode: 0o755,
+        size: content.len() as u64,
+        ..Header::new(b'0', format!("bin/{name}"))
+    };
+    let tar = Tar::new().dir("bin", 0o755).entry(&header, &content);
+    let tar = ["etc", "proc", "sys", "dev"]
+        .into_iter()
+        .fold(tar, |tar, dir| tar.dir(dir, 0o755))
+        .file("etc/motd", b"hello\n")
+        .end();
+    let entrypoint = format!("/bin/{name}");
+    Image::of(
+        &[(gzip(&tar), digest(&tar))],
+        &json!({"Entrypoint": [entrypoint], "Cmd": arguments, "Env": ["A=b"], "WorkingDir": "/etc"}),
+    )
 }
