@@ -83,6 +83,28 @@ pub fn spec(config: &Config, root: BorrowedFd<'_>, rootfs: &str) -> Result<Value
     Ok(spec)
 }
 
+/// Changes a spec into one that the user who calls this can run, as `runc spec --rootless` has it. The one id that can be
+/// mapped is the user's own, as 0; the process is then 0 too, whoever the image wants it to be.
+pub fn make_rootless(spec: &mut Value) {
+    spec["process"]["user"] = json!({"uid": 0, "gid": 0});
+    let map = |outer: u32| json!([{"containerID": 0, "hostID": outer, "size": 1}]);
+    spec["linux"]["uidMappings"] = map(rustix::process::geteuid().as_raw());
+    spec["linux"]["gidMappings"] = map(rustix::process::getegid().as_raw());
+    let namespaces = ["pid", "ipc", "uts", "mount", "cgroup", "user"];
+    spec["linux"]["namespaces"] = namespaces.map(|kind| json!({"type": kind})).into();
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("resources");
+    }
+    for mount in spec["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["destination"] == "/sys" {
+            *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+        } else if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|option| option != "gid=5");
+        }
+    }
+}
+
 fn mounts() -> Value {
     let mount = |target: &str, kind: &str, source: &str, options: &str| json!({"destination": target, "type": kind, "source": source, "options": options.split(',').collect::<Vec<_>>()});
     json!([

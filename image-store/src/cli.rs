@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod files;
+mod rootless;
 mod show;
 
 use args::Cli;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 /// Runs the program.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    rootless::enter();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

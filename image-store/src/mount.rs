@@ -5,6 +5,7 @@
 //! an option string. See mount_namespaces(7), fsopen(2), and overlayfs.rst in the kernel's documentation.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use runtime_core::kernel::mount::{self as kernel, Scope};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -61,6 +62,21 @@ pub fn overlay(
     }
     fsconfig_create(context.as_fd()).map_err(|error| explained(&context, error))?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| "fsmount(overlay)")
+}
+
+/// A layer whose owners are shown by the maps of a user namespace: id 0 of the layer is what the namespace calls 0, and so
+/// on; nothing is copied and nothing changed on disk. The result is detached, its holder's own, and takes the layer's
+/// place among the lower layers.
+///
+/// # Errors
+/// Of mount_setattr(2): the file system cannot show other owners, or the namespace is the machine's. Overlay takes such
+/// layers since Linux 6.15.
+pub fn mapped(layer: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let errno = |call: &'static str| move |errno| Error::os(call, &std::io::Error::from(errno));
+    let view = kernel::clone_of(layer, Scope::One).map_err(errno("open_tree(layer)"))?;
+    kernel::set_id_map(view.as_fd(), Scope::One, user_namespace)
+        .map_err(errno("mount_setattr(layer, MOUNT_ATTR_IDMAP)"))?;
+    Ok(view)
 }
 
 /// How a layer is named to the kernel.

@@ -5,10 +5,14 @@
     reason = "a test ends with the facts"
 )]
 
-use ocirun_tests::image_support::{Bed, Header, Image, Tar, digest, gzip, listing, program, small};
-use ocirun_tests::{Need, probe_program, suite};
+use ocirun_tests::image_support::{
+    Bed, FakeRegistry, Header, Image, Tar, digest, gzip, image_program, listing, program, small,
+};
+use ocirun_tests::{Need, eventually, probe_program, runtime, suite};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -235,7 +239,223 @@ fn manual_and_completions_are_complete() {
     }
 }
 
+/// What an ordinary user runs, as user 1000 if the tests are root's.
+fn as_user(bed: &Bed, command: &mut Command) -> String {
+    command
+        .env("HOME", bed.path("home"))
+        .env("XDG_RUNTIME_DIR", bed.path("home"));
+    command.env_remove("XDG_DATA_HOME").uid(1000).gid(1000);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn an_ordinary_user_pulls_unpacks_and_runs() {
+    let image = program(probe_program(), &["report"]);
+    // Files that their owner may not read, in directories that nobody may enter or change.
+    let closed = Tar::new()
+        .dir("closed", 0)
+        .entry(
+            &Header {
+                mode: 0,
+                size: 1,
+                ..Header::new(b'0', "closed/file")
+            },
+            b"x",
+        )
+        .dir("closed/inner", 0o500)
+        .file("closed/inner/file", b"y")
+        .entry(
+            &Header {
+                owner: (7, 8),
+                size: 1,
+                ..Header::new(b'0', "of-another")
+            },
+            b"z",
+        )
+        .entry(
+            &Header {
+                device: (1, 3),
+                ..Header::new(b'3', "null")
+            },
+            b"",
+        )
+        .file("closed/gone", b"1")
+        .end();
+    let over = Tar::new()
+        .file("closed/.wh.gone", b"")
+        .dir("new", 0o755)
+        .file("new/.wh..wh..opq", b"");
+    let base: Vec<u8> = {
+        let blob = &image.blobs[&image.layers[0]];
+        let mut tar = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&blob[..]), &mut tar).unwrap();
+        tar
+    };
+    let archives = [base, closed, over.end()];
+    let layers = archives
+        .iter()
+        .map(|tar| (gzip(tar), digest(tar)))
+        .collect::<Vec<_>>();
+    let name = probe_program().file_name().unwrap().to_str().unwrap();
+    let config = json!({"Entrypoint": [format!("/bin/{name}"), "report"], "User": "33:34"});
+    let image = Image::of(&layers, &config);
+    let registry = FakeRegistry::serving(&image, |_| None);
+    let name = format!("{}/x:1", registry.host);
+    let bed = Bed::new();
+    fs::create_dir(bed.path("home")).unwrap();
+    fs::set_permissions(bed.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(bed.path("home"), Some(1000), Some(1000)).unwrap();
+    let call = |arguments: &[&str]| as_user(&bed, Command::new(image_program()).args(arguments));
+    call(&["pull", "-q", &name]);
+    // Kept below the user's own directory.
+    assert!(
+        bed.path("home/.local/share/ocirun/images/database")
+            .exists()
+    );
+    call(&["fsck"]);
+    let bundle = bed.path("home/bundle");
+    call(&["bundle", &name, bundle.to_str().unwrap()]);
+    let at = |path: &str| fs::symlink_metadata(bundle.join("rootfs").join(path)).unwrap();
+    assert_eq!(at("closed").mode() & 0o7777, 0);
+    assert_eq!(
+        (at("closed/file").mode() & 0o7777, at("closed/file").uid()),
+        (0, 1000)
+    );
+    assert_eq!(at("closed/inner").mode() & 0o7777, 0o500);
+    assert_eq!(
+        fs::read(bundle.join("rootfs/closed/inner/file")).unwrap(),
+        b"y"
+    );
+    assert!(!bundle.join("rootfs/null").exists() && !bundle.join("rootfs/closed/gone").exists());
+    let id = format!("image-{}", std::process::id());
+    let mut run = Command::new(&runtime().program);
+    run.args([
+        "--root",
+        bed.path("home/run").to_str().unwrap(),
+        "run",
+        "-b",
+    ]);
+    let report: Value = serde_json::from_str(&as_user(&bed, run.arg(&bundle).arg(&id))).unwrap();
+    assert_eq!(report["uids"], json!([0, 0, 0, 0]));
+    assert_eq!(report["uid_map"], json!([[0, 1000, 1]]));
+    // A commit looks at the image through an overlay of the user's own.
+    let rootfs = bundle.join("rootfs");
+    fs::remove_file(rootfs.join("of-another")).unwrap();
+    call(&["commit", &name, rootfs.to_str().unwrap(), "t.io/x:2"]);
+    call(&["rm", &name]);
+    call(&["rm", "t.io/x:2"]);
+    call(&["gc", "--all"]);
+    let left = fs::read_dir(bed.path("home/.local/share/ocirun/images/layers")).unwrap();
+    assert_eq!(left.count(), 0);
+    let output = Command::new(image_program())
+        .args(["mount", &name, "/mnt"])
+        .env("HOME", bed.path("home"))
+        .uid(1000)
+        .gid(1000)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("ordinary user"), "{error}");
+}
+
+/// The owners are those of the user namespace, and nothing is copied for it.
+fn owners_follow_a_user_namespace() {
+    let owned = |name: &str, owner: (u32, u32)| Header {
+        owner,
+        size: 1,
+        ..Header::new(b'0', name)
+    };
+    let lower = Tar::new()
+        .entry(&owned("root", (0, 0)), b"1")
+        .entry(&owned("user", (1000, 1001)), b"2");
+    let upper = Tar::new()
+        .entry(&owned("top", (5, 6)), b"3")
+        .entry(&owned("beyond", (70_000, 70_000)), b"4");
+    let bed = Bed::new();
+    let layout = bed.path("layout");
+    Image::new(&[lower.end(), upper.end()]).write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
+    let before = bed.ok(&["--json", "df"]);
+    let mut holder = Command::new("unshare")
+        .args(["--user", "sleep", "600"])
+        .spawn()
+        .unwrap();
+    let ours = fs::read_link("/proc/self/ns/user").unwrap();
+    let namespace = format!("/proc/{}/ns/user", holder.id());
+    eventually("a user namespace", || {
+        fs::read_link(&namespace).unwrap() != ours
+    });
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", holder.id()), "0 100000 65536").unwrap();
+    }
+    let target = bed.path("mnt");
+    fs::create_dir(&target).unwrap();
+    let at = target.to_str().unwrap();
+    bed.ok(&["mount", "--userns", &namespace, "t.io/x:1", at]);
+    let owner = |name: &str| {
+        let meta = fs::metadata(target.join(name)).unwrap();
+        (meta.uid(), meta.gid())
+    };
+    let owners = ["root", "user", "top", "beyond"].map(owner);
+    let content = fs::read(target.join("user")).unwrap();
+    bed.ok(&["umount", at]);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let expected = [
+        (100_000, 100_000),
+        (101_000, 101_001),
+        (100_005, 100_006),
+        (65_534, 65_534),
+    ];
+    assert_eq!((owners, content), (expected, b"2".to_vec()));
+    assert_eq!(bed.ok(&["--json", "df"]), before);
+    bed.assert_sound();
+}
+
+/// Kernels before 6.13 take layers by path only: as if the first descriptor had been refused.
+fn older_kernels_get_paths() {
+    let bed = Bed::new();
+    let layout = bed.path("layout");
+    small().write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
+    let target = bed.path("mnt");
+    fs::create_dir(&target).unwrap();
+    let mount = bed.command(&["mount", "t.io/x:1", target.to_str().unwrap()]);
+    let log = bed.path("log");
+    let output = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "trace=fsconfig",
+            "-e",
+            "inject=fsconfig:error=EINVAL:when=1",
+            "-o",
+        ])
+        .arg(&log)
+        .arg(mount.get_program())
+        .args(mount.get_args())
+        .output()
+        .unwrap();
+    let content = fs::read(target.join("etc/passwd"));
+    if output.status.success() {
+        bed.ok(&["umount", target.to_str().unwrap()]);
+    }
+    let calls = fs::read_to_string(log).unwrap();
+    assert_eq!(content.unwrap(), b"root:x:0:0::/:/bin/sh\n", "{calls}");
+    assert!(
+        calls.contains("INJECTED") && calls.contains("FSCONFIG_SET_STRING"),
+        "{calls}"
+    );
+    bed.assert_sound();
+}
+
 suite! {
     &[] => [manual_and_completions_are_complete],
     &[Need::Root] => [bundles_of_hostile_images, mounts_show_the_union, commits_and_exports_go_round, a_bundle_runs],
+    &[Need::Root, Need::UserNamespace] => [an_ordinary_user_pulls_unpacks_and_runs],
+    &[Need::Root, Need::UserNamespace, Need::Program("unshare")] => [owners_follow_a_user_namespace],
+    &[Need::Root, Need::Program("strace")] => [older_kernels_get_paths],
 }

@@ -8,14 +8,9 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "ocirun-image", version, max_term_width = 100)]
 pub struct Cli {
-    /// Directory of the store
-    #[arg(
-        long,
-        global = true,
-        env = "OCIRUN_IMAGE_ROOT",
-        default_value = "/var/lib/ocirun/images"
-    )]
-    pub root: PathBuf,
+    /// Directory of the store [default: /var/lib/ocirun/images; below XDG_DATA_HOME for an ordinary user]
+    #[arg(long, global = true, env = "OCIRUN_IMAGE_ROOT")]
+    pub root: Option<PathBuf>,
     /// Directory with one directory a registry host, as containerd's certs.d; may be repeated
     #[arg(long, global = true, value_name = "DIR")]
     pub hosts_dir: Vec<PathBuf>,
@@ -131,6 +126,9 @@ pub enum Command {
         /// Directory that takes changes; without it the mount is read-only, without devices and set-id bits
         #[arg(long, value_name = "DIR")]
         upper: Option<PathBuf>,
+        /// User namespace (as /proc/PID/ns/user) whose maps say who owns the image's files
+        #[arg(long, value_name = "FILE")]
+        userns: Option<PathBuf>,
     },
     /// Undo a mount
     Umount {

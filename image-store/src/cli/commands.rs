@@ -52,7 +52,14 @@ pub async fn run(cli: &Cli) -> Result<()> {
             image,
             target,
             upper,
-        } => files::mount(&open(cli)?, image, target, upper.as_deref()),
+            userns,
+        } => {
+            let how = files::How {
+                upper: upper.as_deref(),
+                userns: userns.as_deref(),
+            };
+            files::mount(&open(cli)?, image, target, how)
+        }
         Command::Umount { target } => files::umount(&open(cli)?, target),
         Command::Diff { image, dir } => files::diff(&open(cli)?, image, dir, cli.json),
         Command::Commit {
@@ -110,7 +117,11 @@ pub async fn run(cli: &Cli) -> Result<()> {
 
 fn open(cli: &Cli) -> Result<Arc<Store>> {
     raise_descriptors();
-    Store::open(&cli.root).map(Arc::new)
+    let root = cli
+        .root
+        .clone()
+        .unwrap_or_else(super::rootless::default_root);
+    Store::open(&root).map(Arc::new)
 }
 
 /// Many layers need many descriptors; the soft limit is often only a habit.

@@ -51,7 +51,10 @@ pub fn bundle(store: &Arc<Store>, image: &str, dir: &Path) -> Result<()> {
     drop(open_empty(dir)?);
     let rootfs = open_empty(&dir.join("rootfs"))?;
     let made = write(store, image, &rootfs).and_then(|image| {
-        let spec = bundle::spec(&image.parsed_config, rootfs.as_fd(), "rootfs")?;
+        let mut spec = bundle::spec(&image.parsed_config, rootfs.as_fd(), "rootfs")?;
+        if !rustix::process::geteuid().is_root() {
+            bundle::make_rootless(&mut spec);
+        }
         let file = dir.join("config.json");
         std::fs::write(&file, format!("{spec:#}\n"))
             .map_err(|e| Error::os(format!("write {file:?}"), &e))
@@ -105,12 +108,32 @@ pub fn diff(store: &Arc<Store>, image: &str, dir: &Path, is_json: bool) -> Resul
     Ok(())
 }
 
-pub fn mount(store: &Arc<Store>, image: &str, target: &Path, upper: Option<&Path>) -> Result<()> {
+/// How an image is mounted.
+#[derive(Debug, Clone, Copy)]
+pub struct How<'a> {
+    /// What takes changes.
+    pub upper: Option<&'a Path>,
+    /// Whose maps say who owns the files.
+    pub userns: Option<&'a Path>,
+}
+
+pub fn mount(store: &Arc<Store>, image: &str, target: &Path, how: How<'_>) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        let text = "a mount of an ordinary user ends with this program; unpack the image instead";
+        return Err(Error::new(image_store::ErrorKind::Unsupported, text));
+    }
     let (mut layers, _lease, image) = layers(store, image)?;
     layers.reverse();
+    if let Some(userns) = how.userns {
+        let namespace = open_dir(userns)?;
+        layers = layers
+            .iter()
+            .map(|layer| mount::mapped(layer.as_fd(), namespace.as_fd()))
+            .collect::<Result<_>>()?;
+    }
     let lowers = layers.iter().map(AsFd::as_fd).collect::<Vec<_>>();
     let empty = store.open_path("empty", OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let dirs = match upper {
+    let dirs = match how.upper {
         None => None,
         Some(upper) => Some((
             mount::open_or_make(upper)?,
