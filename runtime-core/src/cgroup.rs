@@ -19,16 +19,16 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Context, Error, Result};
-use crate::host::{Driver, Host};
 use crate::kernel::bpf;
-use crate::spec::{DeviceRule, Linux, Resources, Spec};
 
 mod dbus;
 mod devices;
 mod directory;
+mod hierarchies;
 pub mod oom;
 mod processes;
 mod properties;
+mod request;
 mod setting;
 pub mod stats;
 mod sub;
@@ -40,187 +40,19 @@ mod v2;
 use self::directory::{
     below, is_forbidden, make_directories, open_directory, open_write, refuse_used, remove_tree,
 };
+pub use self::hierarchies::Hierarchies;
+use self::hierarchies::{Hierarchy, parent};
 use self::properties::Version;
-use self::setting::Setting;
+use self::request::Place;
+pub(crate) use self::request::Request;
 pub(crate) use self::sub::SubCgroup;
-use self::systemd::{Manager, Properties, Unit};
+use self::systemd::{Manager, Unit};
 
 /// Where cgroup file systems are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
 /// How long processes are given to leave a cgroup after they were killed.
 const EMPTYING: Duration = Duration::from_secs(10);
-
-/// The hierarchies of this host and where this process is in them.
-#[derive(Clone, Debug, Default)]
-pub struct Hierarchies {
-    /// Version 1, in the order of the kernel.
-    v1: Vec<Hierarchy>,
-    /// Version 2.
-    unified: Option<Hierarchy>,
-}
-
-#[derive(Clone, Debug)]
-struct Hierarchy {
-    /// As in `/proc/self/cgroup`: controllers with commas between them, `name=…` for one without, empty for version 2.
-    controllers: String,
-    mount: PathBuf,
-    /// The cgroup of this process, absolute within the hierarchy.
-    own: String,
-}
-
-impl Hierarchies {
-    /// Reads `/proc/self/cgroup`.
-    pub(crate) fn probe() -> Result<Self> {
-        let text =
-            fs::read_to_string("/proc/self/cgroup").call(|| "read(\"/proc/self/cgroup\")")?;
-        Ok(Self::parse(&text, |file| Path::new(file).exists()))
-    }
-
-    /// `exists` tells of files: the kernel also names hierarchies that are mounted elsewhere, or only in another mount
-    /// namespace.
-    fn parse(text: &str, exists: impl Fn(&str) -> bool) -> Self {
-        let mut hierarchies = Self::default();
-        for line in text.lines() {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(own)) = (fields.next(), fields.next()) else {
-                continue;
-            };
-            let hierarchy = |mount: String| Hierarchy {
-                controllers: controllers.to_owned(),
-                mount: mount.into(),
-                own: own.to_owned(),
-            };
-            if controllers.is_empty() {
-                // Alone, or beside those of version 1.
-                let mounts = [MOUNT.to_owned(), format!("{MOUNT}/unified")];
-                hierarchies.unified = mounts
-                    .into_iter()
-                    .find(|mount| exists(&format!("{mount}/cgroup.procs")))
-                    .map(hierarchy);
-                continue;
-            }
-            let name = controllers.strip_prefix("name=").unwrap_or(controllers);
-            let mount = format!("{MOUNT}/{name}");
-            if exists(&format!("{mount}/tasks")) {
-                hierarchies.v1.push(hierarchy(mount));
-            }
-        }
-        hierarchies
-    }
-
-    /// Which version the limits are in.
-    fn version(&self) -> Version {
-        match (&self.unified, self.v1.is_empty()) {
-            (Some(_), true) => Version::V2,
-            _ => Version::V1,
-        }
-    }
-}
-
-/// What a configuration asks of cgroups.
-#[derive(Debug)]
-pub(crate) struct Request {
-    place: Place,
-    writes: Vec<Setting>,
-    devices: Vec<devices::Rule>,
-    /// Whether a container may run without cgroups of its own where they cannot be made.
-    optional: bool,
-    /// Whose the cgroup is to be, if it is given away: ids on the host.
-    owner: Option<(u32, u32)>,
-    hierarchies: Hierarchies,
-}
-
-/// Where the cgroups are to be, and who makes them.
-#[derive(Debug)]
-enum Place {
-    /// `linux.cgroupsPath`: absolute below each mount point, or relative to the caller's own cgroup. Made here.
-    Path(Option<String>),
-    /// `linux.cgroupsPath` for a unit. Made by systemd.
-    Unit {
-        path: Option<String>,
-        of_user: bool,
-        properties: Properties,
-    },
-}
-
-impl Request {
-    /// Resolves what `spec` asks for; the cgroup is given to `owner`, if there is one.
-    ///
-    /// # Errors
-    /// `InvalidSpec` for what cannot be, `Unsupported` for what this host's version of cgroups has not.
-    pub(crate) fn compile(
-        spec: &Spec,
-        linux: &Linux,
-        host: &Host,
-        owner: Option<(u32, u32)>,
-    ) -> Result<Self> {
-        let path = linux.cgroups_path.clone().filter(|path| !path.is_empty());
-        if let Some(path) = &path
-            && (path.split('/').any(|part| part == "..") || path.contains('\0'))
-        {
-            return Err(Error::invalid_spec(
-                "/linux/cgroupsPath",
-                &format!("{path:?} must not have \"..\" or NUL"),
-            ));
-        }
-        let version = host.cgroups.version();
-        let none = Resources::default();
-        let resources = linux.resources.as_ref().unwrap_or(&none);
-        let writes = match version {
-            Version::V1 => v1::settings(resources)?,
-            Version::V2 => v2::settings(resources)?,
-        };
-        let rules: &[DeviceRule] = resources.devices.as_deref().unwrap_or_default();
-        let devices = devices::compile(rules)?;
-        let optional = host.cgroups_are_optional && path.is_none() && writes.is_empty();
-        let place = match host.cgroup_driver {
-            Driver::Cgroupfs => Place::Path(path),
-            Driver::Systemd => {
-                let of_user = !host.uid.is_root() || host.in_user_namespace;
-                refuse_without_systemd(of_user, version)?;
-                // The id matters to no error.
-                Unit::parse(path.as_deref(), "id", of_user)?;
-                let mut properties = properties::of_devices(&devices);
-                properties.extend(properties::of_resources(resources, version)?);
-                let annotations = spec.annotations.as_ref();
-                properties.extend(
-                    annotations
-                        .map(properties::of_annotations)
-                        .transpose()?
-                        .unwrap_or_default(),
-                );
-                Place::Unit {
-                    path,
-                    of_user,
-                    properties,
-                }
-            }
-        };
-        Ok(Self {
-            place,
-            writes,
-            devices,
-            optional,
-            owner,
-            hierarchies: host.cgroups.clone(),
-        })
-    }
-}
-
-fn refuse_without_systemd(of_user: bool, version: Version) -> Result<()> {
-    if !systemd::is_booted() {
-        return Err(Error::unsupported(
-            "the systemd cgroup driver: systemd does not run this host",
-        ));
-    }
-    if of_user && version == Version::V1 {
-        return Err(Error::unsupported(
-            "the systemd cgroup driver without root: only with cgroup v2",
-        ));
-    }
-    Ok(())
-}
 
 /// The directories of one container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -539,11 +371,6 @@ impl Cgroup {
     }
 }
 
-/// The cgroup above `own`.
-fn parent(own: &str) -> &str {
-    own.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
 /// Puts the rules into force for a cgroup of version 2.
 fn allow_devices(directory: &Path, rules: &[devices::Rule]) -> Result<()> {
     let attach = || {
@@ -561,40 +388,4 @@ fn allow_devices(directory: &Path, rules: &[devices::Rule]) -> Result<()> {
 /// Whether this process is root of the host, not only of a user namespace.
 fn is_privileged() -> bool {
     nix::unistd::geteuid().is_root() && !crate::host::in_user_namespace()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hierarchies() {
-        let text = "5:freezer:/\n4:memory:/own/a\n3:cpu,cpuacct:/\n2:name=systemd:/x:y\n0::/u\n";
-        let found = Hierarchies::parse(text, |file| {
-            file != "/sys/fs/cgroup/cgroup.procs" && !file.contains("freezer")
-        });
-        let mounts: Vec<_> = found
-            .v1
-            .iter()
-            .map(|h| (h.mount.to_str().unwrap(), h.own.as_str()))
-            .collect();
-        let expected = [
-            ("/sys/fs/cgroup/memory", "/own/a"),
-            ("/sys/fs/cgroup/cpu,cpuacct", "/"),
-            ("/sys/fs/cgroup/systemd", "/x:y"),
-        ];
-        assert_eq!(mounts, expected);
-        assert_eq!(
-            found.unified.unwrap().mount,
-            Path::new("/sys/fs/cgroup/unified")
-        );
-    }
-
-    #[test]
-    fn version_2_alone() {
-        let found = Hierarchies::parse("0::/a/b\n", |file| !file.ends_with("tasks"));
-        assert_eq!(found.version(), Version::V2);
-        assert_eq!(found.unified.unwrap().mount, Path::new("/sys/fs/cgroup"));
-        assert_eq!((parent("/a/b"), parent("/a"), parent("/")), ("/a", "", ""));
-    }
 }
