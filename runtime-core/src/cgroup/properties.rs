@@ -98,9 +98,7 @@ pub(super) fn of_resources(resources: &Resources, version: Version) -> Result<Pr
             (&cpu.cpus, "AllowedCPUs", "cpu/cpus"),
             (&cpu.mems, "AllowedMemoryNodes", "cpu/mems"),
         ] {
-            if version == Version::V2
-                && let Some(list) = list.as_deref().filter(|list| !list.is_empty())
-            {
+            if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
                 let bits = bits(list).ok_or_else(|| {
                     invalid(element, &format!("{list:?} is no list such as 0-2,5"))
                 })?;
