@@ -42,6 +42,9 @@ const FREE_SPACE: u64 = 1024;
 /// Changed where the steps of this file change what they make.
 const RECIPE_VERSION: u32 = 1;
 
+/// In front of the name of an image that is being made.
+const UNFINISHED: &str = "new-";
+
 /// A kernel of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
@@ -201,8 +204,15 @@ fn build(cache: &Path, directory: &Path) -> Result<(), String> {
         "making the test machine's image in {}: some minutes, once",
         directory.display()
     );
+    let abandoned = fs::read_dir(cache).into_iter().flatten().flatten();
+    for entry in
+        abandoned.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED))
+    {
+        // The caller holds the lock: who made it was killed.
+        let _said_later = fs::remove_dir_all(entry.path());
+    }
     let scratch = tempfile::Builder::new()
-        .prefix("new-")
+        .prefix(UNFINISHED)
         .tempdir_in(cache)
         .map_err(|error| format!("make a directory in {}: {error}", cache.display()))?;
     // A thread of its own, for its mount namespace: the tree lies in memory, where dpkg's many fsync cost nothing, and
