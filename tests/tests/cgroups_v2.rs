@@ -137,6 +137,9 @@ fn settings(directory: &Path) -> BTreeMap<String, String> {
         "cgroup.threads",
         "cgroup.pressure",
         "memory.reclaim",
+        // Linux 6.12 lets them be reset.
+        "memory.peak",
+        "memory.swap.peak",
     ];
     let entries = fs::read_dir(directory).unwrap().flatten();
     let files = entries.filter_map(|entry| {

@@ -42,11 +42,18 @@ fn output_and_failure_come_back() {
     assert!(words(&output).contains("exit code 3"), "{}", words(&output));
 }
 
-fn an_ordinary_user_has_a_cgroup_of_its_own() {
-    let script =
-        "test $(id -u) = 1000 && mkdir /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/below";
+/// The demonstration, by an ordinary user whose cgroup is delegated.
+fn an_ordinary_user_runs_the_demo() {
+    let script = "cd $(mktemp -d) && /machine/ocirun-demo";
     let output = machine(&["v2-user", "sh", script], &[]);
     assert!(output.status.success(), "{}", words(&output));
+    let limits = words(&output);
+    let limits = limits.lines().find(|line| line.contains("cgroup limits"));
+    assert!(
+        limits.is_some_and(|line| line.contains("67108864")),
+        "{}",
+        words(&output)
+    );
 }
 
 fn a_task_that_hangs_is_ended() {
@@ -81,9 +88,9 @@ fn main() -> ExitCode {
             output_and_failure_come_back,
         )
         .test(
-            "an_ordinary_user_has_a_cgroup_of_its_own",
+            "an_ordinary_user_runs_the_demo",
             NEEDS,
-            an_ordinary_user_has_a_cgroup_of_its_own,
+            an_ordinary_user_runs_the_demo,
         )
         .test(
             "a_task_that_hangs_is_ended",

@@ -1,7 +1,7 @@
 //! `cargo demo`: a small real container, run by `ocirun run <bundle>/`, that prints what it sees of itself.
 //!
 //! Builds the release programs, writes a bundle under `target/demo`, and runs it: as root with limits, as an ordinary
-//! user in a user namespace. `RUNTIME=runc cargo demo` shows the same with another runtime.
+//! user in a user namespace, with a limit of memory where its cgroup is delegated. `RUNTIME=runc cargo demo` shows the same with another runtime.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -11,11 +11,15 @@ use std::process::{Command, ExitCode};
 
 use nix::time::ClockId;
 use nix::unistd::{getegid, geteuid};
-use ocirun_tests::{Kind, build, default_spec, rootless_spec, runtime};
+use ocirun_tests::{Kind, Need, build, default_spec, own_program, rootless_spec, runtime};
 use serde_json::{Map, Value, json};
 
 fn main() -> ExitCode {
-    let program = build("ocirun-tests", "ocirun-probe");
+    // Where there is no cargo, as in the test machine, the built one is taken.
+    let program = match std::env::var_os("CARGO") {
+        Some(_) => build("ocirun-tests", "ocirun-probe"),
+        None => own_program("ocirun-probe"),
+    };
     let runtime = runtime();
     let directory = target_directory(&program).join("demo");
     let bundle = directory.join("bundle");
@@ -77,7 +81,11 @@ fn spec() -> io::Result<Value> {
         spec["linux"]["resources"]["cpu"] = json!({"shares": 512});
         spec
     } else {
-        rootless_spec(geteuid().as_raw(), getegid().as_raw())
+        let mut spec = rootless_spec(geteuid().as_raw(), getegid().as_raw());
+        if Need::Delegated("memory").absent().is_none() {
+            spec["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}});
+        }
+        spec
     };
     spec["hostname"] = Value::from("ocirun-demo");
     spec["process"]["args"] = json!(["describe", "describe"]);

@@ -25,6 +25,7 @@ pub struct Built {
     tests: Vec<(String, PathBuf)>,
     guest: PathBuf,
     probe: PathBuf,
+    demo: PathBuf,
 }
 
 impl Built {
@@ -58,6 +59,7 @@ impl Built {
             tests,
             guest: beside.join("ocirun-guest"),
             probe: beside.join("ocirun-probe"),
+            demo: beside.join("ocirun-demo"),
         })
     }
 
@@ -103,6 +105,7 @@ impl Built {
         Ok(Self {
             guest: program("ocirun-guest")?,
             probe: program("ocirun-probe")?,
+            demo: program("ocirun-demo")?,
             tests,
         })
     }
@@ -280,6 +283,7 @@ fn fill(tree: &Path, built: &Built, programs: &Programs, job: &Job) -> io::Resul
     fs::write(tree.join("job.json"), serde_json::to_vec(job)?)?;
     place(&built.guest, &tree.join("ocirun-guest"))?;
     place(&built.probe, &tree.join("ocirun-probe"))?;
+    place(&built.demo, &tree.join("ocirun-demo"))?;
     for path in &programs.files {
         place(path, &tree.join(path.file_name().unwrap_or_default()))?;
     }
