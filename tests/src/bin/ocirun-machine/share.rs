@@ -288,8 +288,15 @@ fn fill(tree: &Path, built: &Built, programs: &Programs, job: &Job) -> io::Resul
         place(path, &tree.join(path.file_name().unwrap_or_default()))?;
     }
     for (name, path) in &built.tests {
+        // A script of `sh` may name one as well.
         let program = format!("{SHARE}/deps/{name}");
-        if job.tasks.iter().any(|task| task.command[0] == program) {
+        let named = |word: &String| {
+            word.match_indices(&program).any(|(at, _)| {
+                let rest = &word[at + program.len()..];
+                !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_')
+            })
+        };
+        if job.tasks.iter().any(|task| task.command.iter().any(named)) {
             place(path, &tree.join("deps").join(name))?;
         }
     }
