@@ -549,6 +549,13 @@ fn propagation_of_the_root() {
     assert!(tags("rshared").contains("shared:"));
     assert!(!tags("private").contains("shared:"));
     assert!(!tags("rslave").contains("shared:"));
+    assert!(!tags("slave").contains("shared:"));
+    // systemd shares `/` with all: the end of the old root inside must not be that of the host's mounts.
+    let host = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(
+        host.contains(" /dev/pts ") || !fs::exists("/run/systemd/system").unwrap(),
+        "{host}"
+    );
 }
 
 fn an_unknown_propagation_is_refused() {

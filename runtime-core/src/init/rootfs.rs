@@ -117,7 +117,7 @@ fn make_private_below(path: &str) -> Result<()> {
 pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()> {
     let step = Step::Pivot;
     make_cwd(plan, root);
-    let (propagation, _) = plan.root.propagation;
+    let (propagation, scope) = plan.root.propagation;
     if plan.root.readonly {
         let change = Change {
             set: Attributes::RDONLY,
@@ -131,7 +131,9 @@ pub(super) fn pivot(plan: &Plan, prepared: &Prepared, root: &Root) -> Result<()>
     }
     let travels = matches!(propagation, Propagation::Shared | Propagation::Unbindable);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old = travels
+    // Where only `/` itself was changed, the mounts below it are still the host's peers.
+    let still_shared = travels || scope == Scope::One;
+    let old = still_shared
         .then(|| openat(AT_FDCWD, "/", flags, Mode::empty()))
         .transpose()
         .at(step, 0, "open(\"/\")")?;
