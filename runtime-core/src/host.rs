@@ -6,7 +6,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use crate::cgroup;
 use crate::error::{Call, Result};
-use crate::kernel::process;
+use crate::kernel::{landlock, process};
 
 /// Of the file system by which SELinux is spoken to.
 const SELINUX_MAGIC: FsType = FsType(0xf97c_ff8c);
@@ -31,6 +31,8 @@ pub struct Host {
     pub cgroup_driver: Driver,
     /// The cgroup hierarchies.
     pub(crate) cgroups: cgroup::Hierarchies,
+    /// Version of Landlock, 0 for none.
+    pub landlock: u32,
     /// Security modules that know labels.
     pub(crate) security: SecurityModules,
 }
@@ -94,6 +96,7 @@ impl Host {
             cgroups_are_optional: true,
             cgroup_driver: Driver::Cgroupfs,
             cgroups: cgroup::Hierarchies::probe()?,
+            landlock: landlock::version(),
             security: SecurityModules::probe(),
         })
     }

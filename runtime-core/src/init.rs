@@ -28,6 +28,7 @@ pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod identity;
 mod labels;
+pub(crate) mod landlock;
 mod mounts;
 mod nodes;
 mod protect;
@@ -81,6 +82,7 @@ pub(crate) enum Step {
     Program,
     Wait,
     StartContainerHook,
+    Landlock,
     Exec,
 }
 
@@ -135,6 +137,7 @@ const ALL: [Step; Step::LAST as usize + 1] = [
     Step::Program,
     Step::Wait,
     Step::StartContainerHook,
+    Step::Landlock,
     Step::Exec,
 ];
 
@@ -294,6 +297,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
     environment::run_anywhere();
     identity::take(plan, terminal, channel)?;
     exec::find_program(&plan.process)?;
+    let rules = landlock::make(plan.landlock.as_ref())?;
     if prepared.init.is_some() {
         // From here on the container is known to others, and what they send shall reach the init.
         identity::block_signals().at(Step::Wait, 0, "sigprocmask()")?;
@@ -311,6 +315,7 @@ fn steps(plan: &mut Plan, prepared: &mut Prepared, channel: &Channel) -> Result<
         &prepared.hook_state,
         Step::StartContainerHook,
     )?;
+    landlock::restrict(rules)?;
     identity::confine_last(plan.seccomp.as_ref(), &plan.process, channel)?;
     let init = prepared.init.as_ref().map(AsFd::as_fd);
     exec::replace(&plan.process, init, prepared.first_closed)

@@ -6,6 +6,7 @@
 //! | [`clone`] | clone3 |
 //! | [`exec`] | execve and execveat without allocation |
 //! | [`fd`] | close_range, openat2, descriptors that survive an exec |
+//! | [`landlock`] | landlock_create_ruleset, landlock_add_rule, landlock_restrict_self |
 //! | [`mount`] | open_tree, move_mount, mount_setattr, fsopen, fsconfig, fsmount |
 //! | [`net`] | network interface ioctls |
 //! | [`pidfd`] | pidfd_open, pidfd_send_signal, pidfd_getfd |
@@ -21,6 +22,7 @@ pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod fd;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod pidfd;

@@ -18,6 +18,7 @@ pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod idmap;
 pub(crate) mod labels;
+pub(crate) mod landlock;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
@@ -46,6 +47,7 @@ pub struct Plan {
     pub(crate) memory_policy: Option<scheduling::MemoryPolicy>,
     pub(crate) process: process::Process,
     pub(crate) seccomp: Option<seccomp::Program>,
+    pub(crate) landlock: Option<landlock::Ruleset>,
     pub(crate) cgroup: cgroup::Request,
     pub(crate) hooks: hooks::Hooks,
     /// Whether the parent may clone mounts; otherwise the child does, in its user namespace.
@@ -110,6 +112,11 @@ impl Plan {
             sysctls: sysctl::compile(linux.sysctl.as_ref(), &namespaces)?,
             personality: personality(linux)?,
             memory_policy: memory_policy(linux)?,
+            landlock: landlock::Ruleset::compile(
+                spec.annotations.as_ref(),
+                process.no_new_privileges,
+                host.landlock,
+            )?,
             process,
             seccomp: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             cgroup: cgroup::Request::compile(spec, linux, host, owner)?,

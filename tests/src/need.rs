@@ -38,6 +38,8 @@ pub enum Need {
     File(&'static str),
     /// A file that the host does not have, for what must then be refused.
     NoFile(&'static str),
+    /// Landlock among the security modules at work.
+    Landlock,
     /// A program of the host, by its name in PATH.
     Program(&'static str),
     /// A device node of the host, by its path.
@@ -106,6 +108,7 @@ impl Need {
                 !fs::exists(path).unwrap_or(false),
                 format!("needs a host without {path}"),
             ),
+            Self::Landlock => (landlock(), "needs Landlock".to_owned()),
             Self::Program(name) => (
                 program_in_path(name).is_some(),
                 format!("needs the program {name}"),
@@ -180,6 +183,15 @@ pub fn subordinate_ids() -> Option<(u32, u32)> {
         (owner == name || owner == uid.to_string()).then_some(())?;
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     })
+}
+
+/// The list of security modules lies in a file system that few mount.
+fn landlock() -> bool {
+    let script = "mount -t securityfs none /mnt && cat /mnt/lsm";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("landlock"))
 }
 
 fn user_namespaces() -> bool {

@@ -23,7 +23,8 @@ use crate::host::SecurityModules;
 use crate::init::{self, At, Step, TerminalTo, cgroups, environment, identity};
 use crate::kernel::clone::{Parent, Side, fork_into};
 use crate::kernel::fd::close_all_but;
-use crate::kernel::{pidfd, process};
+use crate::kernel::{landlock, pidfd, process};
+use crate::plan::landlock::Ruleset;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::plan::scheduling::MemoryPolicy;
@@ -74,6 +75,7 @@ enum Entrance {
 struct Entry {
     process: Process,
     seccomp: Option<Program>,
+    landlock: Option<Ruleset>,
     personality: Option<u64>,
     memory_policy: Option<MemoryPolicy>,
     /// Descriptor of the container's first process: it stands for all its namespaces.
@@ -204,6 +206,11 @@ impl Container {
             return Err(not_running());
         }
         Ok(Entry {
+            landlock: Ruleset::compile(
+                spec.annotations.as_ref(),
+                process.no_new_privileges,
+                landlock::version(),
+            )?,
             process,
             seccomp: linux
                 .seccomp
@@ -365,9 +372,11 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
     init::exec::fill_home(&mut entry.process);
     identity::take_process(&entry.process, entry.seccomp.as_ref(), terminal, channel)?;
     init::exec::find_program(&entry.process)?;
+    let rules = init::landlock::make(entry.landlock.as_ref())?;
     channel
         .send(Message::Ready)
         .at(Step::Wait, 0, "write(parent)")?;
+    init::landlock::restrict(rules)?;
     identity::confine_last(entry.seccomp.as_ref(), &entry.process, channel)?;
     init::exec::replace(&entry.process, None, entry.first_closed)
 }

@@ -135,6 +135,7 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         Step::Cwd => "process.cwd".to_owned(),
         Step::NoNewPrivileges => "process.noNewPrivileges".to_owned(),
         Step::Seccomp => "linux.seccomp".to_owned(),
+        Step::Landlock => "annotations org.ocirun.landlock".to_owned(),
         step => format!("{step:?}"),
     });
     let is_hook = matches!(
