@@ -41,15 +41,15 @@ fn with_devices(devices: Value) -> Bundle {
     Bundle::new().set("/linux/netDevices", devices)
 }
 
-/// A bundle in which ip(8) of busybox shows the devices.
+/// A bundle in which ip(8) of busybox shows the devices. It is bound, not copied: what was just written may still be open
+/// for writing in a child that another test forks.
 fn shown(devices: Value, words: &[&str]) -> Container {
-    let bundle = with_devices(devices);
-    std::fs::copy(
-        program_in_path("busybox").unwrap(),
-        bundle.inside("/bin/busybox"),
-    )
-    .unwrap();
-    bundle
+    let busybox = program_in_path("busybox").unwrap();
+    let mount = json!({
+        "destination": "/bin/busybox", "type": "bind", "source": busybox, "options": ["bind", "ro"],
+    });
+    with_devices(devices)
+        .mount(mount)
         .args(&[&["/bin/busybox"], words].concat())
         .container()
 }
