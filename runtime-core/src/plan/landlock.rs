@@ -121,37 +121,46 @@ impl Ruleset {
             net: kernel.bits(&written.net, &NET)?,
             scoped: kernel.bits(&written.scoped, &SCOPES)?,
         };
-        let mut ruleset = Self {
+        let ruleset = Self {
             handled,
-            paths: Vec::new(),
-            ports: Vec::new(),
+            paths: paths(&written.path_beneath, &kernel, handled.fs)?,
+            ports: ports(&written.net_port, &kernel, handled.net)?,
             missing: if written.best_effort {
                 Missing::PassedOver
             } else {
                 Missing::Refused
             },
         };
-        for rule in written.path_beneath {
-            let allowed = kernel.bits(&rule.allowed_access, &FS)? & handled.fs;
-            for path in rule.paths {
-                if !path.starts_with('/') {
-                    let text = format!("{path:?} is not an absolute path");
-                    return Err(Error::invalid_spec(ANNOTATION, &text));
-                }
-                ruleset.paths.push((c_string(&path, ANNOTATION)?, allowed));
-            }
-        }
-        for rule in written.net_port {
-            let allowed = kernel.bits(&rule.allowed_access, &NET)? & handled.net;
-            ruleset
-                .ports
-                .extend(rule.ports.iter().map(|port| (*port, allowed)));
-        }
-        // Rules that allow nothing are refused by the kernel, and say nothing.
-        ruleset.paths.retain(|(_, allowed)| *allowed != 0);
-        ruleset.ports.retain(|(_, allowed)| *allowed != 0);
         Ok((handled != Handled::default()).then_some(ruleset))
     }
+}
+
+/// Of rules only what is handled counts; those that then allow nothing are refused by the kernel, and say nothing.
+fn paths(written: &[PathBeneath], kernel: &Kernel, handled: u64) -> Result<Vec<(CString, u64)>> {
+    let mut rules = Vec::new();
+    for rule in written {
+        let allowed = kernel.bits(&rule.allowed_access, &FS)? & handled;
+        for path in &rule.paths {
+            if !path.starts_with('/') {
+                let text = format!("{path:?} is not an absolute path");
+                return Err(Error::invalid_spec(ANNOTATION, &text));
+            }
+            rules.push((c_string(path, ANNOTATION)?, allowed));
+        }
+    }
+    rules.retain(|(_, allowed)| *allowed != 0);
+    Ok(rules)
+}
+
+/// As [`paths`].
+fn ports(written: &[NetPort], kernel: &Kernel, handled: u64) -> Result<Vec<(u16, u64)>> {
+    let mut rules = Vec::new();
+    for rule in written {
+        let allowed = kernel.bits(&rule.allowed_access, &NET)? & handled;
+        rules.extend(rule.ports.iter().map(|port| (*port, allowed)));
+    }
+    rules.retain(|(_, allowed)| *allowed != 0);
+    Ok(rules)
 }
 
 struct Kernel {
