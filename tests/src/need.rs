@@ -44,6 +44,8 @@ pub enum Need {
     Program(&'static str),
     /// A device node of the host, by its path.
     Device(&'static str),
+    /// A variable of the environment, which says where something is.
+    Variable(&'static str),
     /// A runtime other than runc, which is known not to do this: the reason.
     NotRunc(&'static str),
     /// A runtime other than `ocirun`, which does not do this yet and refuses it: the reason.
@@ -116,6 +118,10 @@ impl Need {
             Self::Device(path) => (
                 fs::exists(path).unwrap_or(false),
                 format!("needs the device {path}"),
+            ),
+            Self::Variable(name) => (
+                std::env::var_os(name).is_some_and(|value| !value.is_empty()),
+                format!("needs {name}"),
             ),
             Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
             Self::NotOcirun(why) => (runtime().kind != Kind::Ocirun, format!("ocirun: {why}")),

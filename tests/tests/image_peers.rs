@@ -9,7 +9,7 @@ use ocirun_tests::image_support::{Bed, Header, Image, Tar, listing, small};
 use ocirun_tests::{Need, suite};
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,14 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// docker-registry with TLS and one account, gone when dropped.
+/// Whom a registry lets in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Admits {
+    Account,
+    Certificate,
+}
+
+/// docker-registry with TLS, gone when dropped.
 struct DockerRegistry {
     child: Child,
     host: String,
@@ -38,33 +45,10 @@ impl Drop for DockerRegistry {
 }
 
 impl DockerRegistry {
-    fn start(bed: &Bed) -> Self {
+    fn start(bed: &Bed, admits: Admits) -> Self {
         let at = |name: &str| bed.path(name).to_str().unwrap().to_owned();
-        let (key, certificate) = (at("key.pem"), at("cert.pem"));
-        run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=registry",
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-                "-addext",
-                "basicConstraints=critical,CA:FALSE",
-                "-keyout",
-                &key,
-                "-out",
-                &certificate,
-            ],
-        );
+        let (key, certificate) = make_certificate(bed, "server", "CA:FALSE");
+        make_certificate(bed, "client", "CA:TRUE");
         fs::write(
             bed.path("htpasswd"),
             run("htpasswd", &["-nbB", "user", "secret"]),
@@ -76,12 +60,21 @@ impl DockerRegistry {
             .unwrap()
             .port();
         let host = format!("127.0.0.1:{port}");
+        let access = match admits {
+            Admits::Account => format!(
+                "auth: {{htpasswd: {{realm: basic, path: {}}}}}\n",
+                at("htpasswd")
+            ),
+            Admits::Certificate => String::new(),
+        };
+        let clients = match admits {
+            Admits::Account => String::new(),
+            Admits::Certificate => format!(", clientcas: [{}]", at("client.pem")),
+        };
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http:\n  addr: {host}\n  tls: {{certificate: {certificate}, key: {key}}}\n\
-             auth:\n  htpasswd: {{realm: basic, path: {}}}\n",
+             http:\n  addr: {host}\n  tls: {{certificate: {certificate}, key: {key}{clients}}}\n{access}",
             at("data"),
-            at("htpasswd")
         );
         fs::write(bed.path("registry.yml"), config).unwrap();
         let child = Command::new("docker-registry")
@@ -127,9 +120,65 @@ impl DockerRegistry {
     }
 }
 
+/// A certificate that signs itself, and its key: `NAME.key.pem` and `NAME.pem` beside the store.
+fn make_certificate(bed: &Bed, name: &str, constraints: &str) -> (String, String) {
+    let at = |kind: &str| {
+        bed.path(&format!("{name}{kind}"))
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    let (key, certificate) = (at(".key.pem"), at(".pem"));
+    let kind = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+    let mut arguments = kind.split(' ').collect::<Vec<_>>();
+    let subject = format!("/CN={name}");
+    let constraints = format!("basicConstraints=critical,{constraints}");
+    arguments.extend(["-subj", &subject, "-addext", "subjectAltName=IP:127.0.0.1"]);
+    arguments.extend([
+        "-addext",
+        &constraints,
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ]);
+    run("openssl", &arguments);
+    (key, certificate)
+}
+
+/// The registry wants a certificate of the client, named in the host's settings.
+fn certificates_of_clients() {
+    let bed = Bed::new();
+    let registry = DockerRegistry::start(&bed, Admits::Certificate);
+    let layout = bed.path("layout");
+    small().write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/small:1"]);
+    let name = format!("{}/team/small:1", registry.host);
+    registry.trust(&bed);
+    bed.fails(&["push", "t.io/small:1", &name]);
+    let settings = bed.path("certs.d").join(&registry.host).join("hosts.toml");
+    let with = |key: &str| {
+        let pair = [bed.path("client.pem"), bed.path(key)];
+        fs::write(
+            &settings,
+            format!("ca = {:?}\nclient = [{pair:?}]\n", registry.certificate),
+        )
+        .unwrap();
+    };
+    with("client.key.pem");
+    let digest = bed.ok(&["push", "t.io/small:1", &name]);
+    assert_eq!(bed.ok(&["pull", "-q", &name]), digest);
+    // A key that is not the certificate's, and one that is not there.
+    for key in ["server.key.pem", "absent.pem"] {
+        with(key);
+        let error = bed.fails(&["pull", "-q", &name]);
+        assert!(error.len() < 1000, "{error}");
+    }
+}
+
 fn debians_registry_with_tls_and_accounts() {
     let bed = Bed::new();
-    let registry = DockerRegistry::start(&bed);
+    let registry = DockerRegistry::start(&bed, Admits::Account);
     let layout = bed.path("layout");
     small().write_layout(&layout);
     bed.ok(&["import", layout.to_str().unwrap(), "t.io/small:1"]);
@@ -148,18 +197,9 @@ fn debians_registry_with_tls_and_accounts() {
     bed.ok(&["pull", "-q", &name]);
     bed.ok(&["push", &name, &format!("{}/other/small:2", registry.host)]);
     // skopeo reads what we pushed, and we read what it pushed.
-    let copy = |from: &str, to: &str| {
-        let tls = [
-            "--src-tls-verify=false",
-            "--dest-tls-verify=false",
-            "--src-creds=user:secret",
-            "--dest-creds=user:secret",
-        ];
-        run("skopeo", &[&["copy", "-q"], &tls[..], &[from, to]].concat());
-    };
     let oci = format!("oci:{}:x", bed.path("by-skopeo").display());
-    copy(&format!("docker://{name}"), &oci);
-    copy(&oci, &format!("docker://{}/skopeo/x:1", registry.host));
+    skopeo_copy(&format!("docker://{name}"), &oci);
+    skopeo_copy(&oci, &format!("docker://{}/skopeo/x:1", registry.host));
     let other = Bed::new();
     registry.trust(&other);
     registry.login(&other);
@@ -195,52 +235,127 @@ fn debians_registry_with_tls_and_accounts() {
     );
 }
 
-/// Our tree equals umoci's and GNU tar's.
+/// Our tree equals umoci's and GNU tar's, whoever pushed the image and whoever pulled it.
 fn trees_equal_umocis_and_tars() {
-    for (name, layers) in sample_layers() {
-        let bed = Bed::new();
-        let layout = bed.path("layout");
-        Image::new(&layers).write_layout(&layout);
-        bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
-        bed.ok(&["unpack", "t.io/x:1", bed.path("ours").to_str().unwrap()]);
-        let image = format!("{}:image", layout.display());
-        run(
-            "umoci",
-            &[
-                "raw",
-                "unpack",
-                "--image",
-                &image,
-                bed.path("umoci").to_str().unwrap(),
-            ],
-        );
-        let ours = listing(&bed.path("ours"));
-        assert!(ours.len() > 1, "{name}");
-        assert_equal(
-            &format!("{name}: umoci"),
-            &ours,
-            &listing(&bed.path("umoci")),
-        );
-        if let [only] = &layers[..] {
-            let (archive, tree) = (bed.path("a.tar"), bed.path("tar"));
-            fs::write(&archive, only).unwrap();
-            fs::create_dir(&tree).unwrap();
-            run(
-                "tar",
-                &[
-                    "-xpf",
-                    archive.to_str().unwrap(),
-                    "-C",
-                    tree.to_str().unwrap(),
-                    "--numeric-owner",
-                    "--xattrs",
-                    "--xattrs-include=*",
-                    "--same-owner",
-                ],
-            );
-            assert_equal(&format!("{name}: tar"), &ours, &listing(&tree));
-        }
+    let ground = Bed::new();
+    let registry = DockerRegistry::start(&ground, Admits::Account);
+    let samples = sample_layers();
+    assert!(samples.len() >= 10);
+    for (number, (name, layers)) in samples.into_iter().enumerate() {
+        println!("{name}");
+        compare(&registry, &format!("sample{number}"), &layers);
     }
+}
+
+/// The same with a whole distribution, of which `IMAGE_ROOTFS` is a directory, made by debootstrap for example.
+fn a_distribution_equals_umocis_and_tars() {
+    let rootfs = std::env::var("IMAGE_ROOTFS").unwrap();
+    let ground = Bed::new();
+    let registry = DockerRegistry::start(&ground, Admits::Account);
+    let archive = archive_of(Path::new(&rootfs), &["."], &[]);
+    compare(&registry, "distribution", &[archive]);
+}
+
+fn compare(registry: &DockerRegistry, name: &str, layers: &[Vec<u8>]) {
+    let bed = Bed::new();
+    let at = |name: &str| bed.path(name).to_str().unwrap().to_owned();
+    Image::new(layers).write_layout(&bed.path("layout"));
+    registry.trust(&bed);
+    registry.login(&bed);
+    bed.ok(&["import", &at("layout"), "t.io/x:1"]);
+    bed.ok(&["unpack", "t.io/x:1", &at("imported")]);
+    let ours = listing(&bed.path("imported"));
+    assert!(ours.len() > 1, "{name}");
+    let pushed = |by: &str| format!("{}/{name}/by-{by}:1", registry.host);
+    bed.ok(&["push", "t.io/x:1", &pushed("us")]);
+    let layout = format!("oci:{}:image", at("layout"));
+    skopeo_copy(&layout, &format!("docker://{}", pushed("skopeo")));
+    for by in ["us", "skopeo"] {
+        let other = Bed::new();
+        registry.trust(&other);
+        registry.login(&other);
+        other.ok(&["pull", "-q", &pushed(by)]);
+        other.ok(&["unpack", &pushed(by), other.path("r").to_str().unwrap()]);
+        assert_equal(
+            &format!("{name}: pushed by {by}"),
+            &ours,
+            &listing(&other.path("r")),
+        );
+        other.assert_sound();
+        let copy = at(&format!("copy-{by}"));
+        skopeo_copy(
+            &format!("docker://{}", pushed(by)),
+            &format!("oci:{copy}:image"),
+        );
+        let (image, tree) = (format!("{copy}:image"), at(&format!("umoci-{by}")));
+        run("umoci", &["raw", "unpack", "--image", &image, &tree]);
+        assert_equal(
+            &format!("{name}: umoci, pushed by {by}"),
+            &ours,
+            &listing(Path::new(&tree)),
+        );
+    }
+    // GNU tar knows nothing of whiteouts.
+    if let [only] = layers {
+        let (archive, tree) = (at("a.tar"), at("tar"));
+        fs::write(&archive, only).unwrap();
+        fs::create_dir(&tree).unwrap();
+        let flags = [
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--same-owner",
+        ];
+        run(
+            "tar",
+            &[&["-xpf", &archive, "-C", &tree], &flags[..]].concat(),
+        );
+        assert_equal(&format!("{name}: tar"), &ours, &listing(Path::new(&tree)));
+    }
+}
+
+fn skopeo_copy(from: &str, to: &str) {
+    let access = [
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        "--src-creds=user:secret",
+        "--dest-creds=user:secret",
+    ];
+    run(
+        "skopeo",
+        &[&["copy", "-q"], &access[..], &[from, to]].concat(),
+    );
+}
+
+/// What tar makes of some paths below a directory, and of the directories above them.
+fn archive_of(root: &Path, paths: &[&str], parents: &[&str]) -> Vec<u8> {
+    let tar = |paths: &[&str], more: &[&str]| {
+        let flags = [
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--one-file-system",
+            "--format=pax",
+            "--pax-option=delete=atime,delete=ctime",
+            "--blocking-factor=1",
+        ];
+        let output = Command::new("tar")
+            .arg("-C")
+            .arg(root)
+            .args(flags)
+            .args(more)
+            .args(["-cf", "-"])
+            .args(paths)
+            .output();
+        output.unwrap().stdout
+    };
+    let mut all = Vec::new();
+    if !parents.is_empty() {
+        all = tar(parents, &["--no-recursion"]);
+        all.truncate(all.len() - 1024);
+    }
+    all.extend(tar(paths, &[]));
+    all
 }
 
 /// The directories above some paths, each once.
@@ -274,48 +389,8 @@ fn assert_equal(what: &str, ours: &[String], theirs: &[String]) {
 fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let root = || Tar::new().dir("./", 0o755);
     let of_tree = |paths: &[&str]| {
-        let output = Command::new("tar")
-            .args([
-                "-C",
-                "/",
-                "--numeric-owner",
-                "--xattrs",
-                "--format=pax",
-                "--pax-option=delete=atime,delete=ctime",
-                "--no-recursion",
-                "-cf",
-                "-",
-                ".",
-            ])
-            .args(parents(paths))
-            .output()
-            .unwrap();
-        let mut all = output.stdout;
-        all.truncate(
-            all.len() - 10240
-                + all
-                    .iter()
-                    .rev()
-                    .take(10240)
-                    .position(|b| *b != 0)
-                    .map_or(0, |zeros| (10240 - zeros).next_multiple_of(512)),
-        );
-        let output = Command::new("tar")
-            .args([
-                "-C",
-                "/",
-                "--numeric-owner",
-                "--xattrs",
-                "--format=pax",
-                "--pax-option=delete=atime,delete=ctime",
-                "-cf",
-                "-",
-            ])
-            .args(paths)
-            .output()
-            .unwrap();
-        all.extend(output.stdout);
-        all
+        let above = [&["."], &parents(paths)[..]].concat();
+        vec![archive_of(Path::new("/"), paths, &above)]
     };
     let kinds = root()
         .dir("d", 0o2775)
@@ -401,8 +476,8 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 .end(),
         ]
     };
-    let mut hundred = vec![root().dir("d", 0o755).end()];
-    hundred.extend((0..100).map(|n| {
+    let mut forty = vec![root().dir("d", 0o755).end()];
+    forty.extend((0..40).map(|n| {
         root()
             .dir("d", 0o755)
             .file(&format!("d/{n}"), n.to_string().as_bytes())
@@ -413,15 +488,15 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("long GNU name", vec![gnu]),
         ("many files", vec![many]),
         ("layers", layered()),
-        ("a hundred layers", hundred),
-        ("etc", vec![of_tree(&["etc"])]),
-        ("tools", vec![of_tree(&["usr/sbin"])]),
-        ("python", vec![of_tree(&["usr/lib/python3"])]),
-        ("dpkg", vec![of_tree(&["var/lib/dpkg"])]),
-        ("perl", vec![of_tree(&["usr/share/perl"])]),
+        ("forty layers", forty),
+        ("etc", of_tree(&["etc"])),
+        ("tools", of_tree(&["usr/sbin"])),
+        ("perl", of_tree(&["usr/share/perl"])),
+        ("time zones", of_tree(&["usr/share/zoneinfo"])),
+        ("terminals", of_tree(&["usr/lib/terminfo"])),
         (
             "etc and tools",
-            vec![of_tree(&["etc"]), of_tree(&["usr/sbin"])],
+            [of_tree(&["etc"]), of_tree(&["usr/sbin"])].concat(),
         ),
         (
             "empty files and links",
@@ -437,8 +512,28 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// Debian's programs, and what their set-up needs.
+const PEERS: &[Need] = &[
+    Need::Root,
+    Need::Program("docker-registry"),
+    Need::Program("htpasswd"),
+    Need::Program("openssl"),
+    Need::Program("skopeo"),
+    Need::Program("umoci"),
+    Need::Program("tar"),
+];
+const PEERS_AND_A_DISTRIBUTION: &[Need] = &[
+    PEERS[0],
+    PEERS[1],
+    PEERS[2],
+    PEERS[3],
+    PEERS[4],
+    PEERS[5],
+    PEERS[6],
+    Need::Variable("IMAGE_ROOTFS"),
+];
+
 suite! {
-    &[Need::Root, Need::Program("docker-registry"), Need::Program("htpasswd"), Need::Program("openssl"), Need::Program("skopeo")] =>
-        [debians_registry_with_tls_and_accounts],
-    &[Need::Root, Need::Program("umoci"), Need::Program("tar")] => [trees_equal_umocis_and_tars],
+    PEERS => [debians_registry_with_tls_and_accounts, certificates_of_clients, trees_equal_umocis_and_tars],
+    PEERS_AND_A_DISTRIBUTION => [a_distribution_equals_umocis_and_tars],
 }

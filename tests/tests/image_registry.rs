@@ -376,6 +376,46 @@ fn tokens_are_fetched_and_sent() {
     );
 }
 
+/// A token that stands for an account is sent in the body of a form, and never to the registry itself.
+fn identity_tokens_are_exchanged() {
+    let image = small();
+    let registry = FakeRegistry::serving(&image, |request| {
+        let host = request.headers["host"].clone();
+        if request.path.starts_with("/token") {
+            let form = String::from_utf8_lossy(&request.body).into_owned();
+            let given = form.contains("grant_type=refresh_token")
+                && form.contains("refresh_token=secret%2Bid");
+            let is_right = request.method == "POST" && given && form.contains("scope=repository");
+            let answer = br#"{"access_token":"T","expires_in":300}"#.to_vec();
+            return Some(Answer::Whole(
+                if is_right { 200 } else { 401 },
+                Vec::new(),
+                answer,
+            ));
+        }
+        let authorization = request
+            .headers
+            .get("authorization")
+            .map_or("", String::as_str);
+        assert!(!authorization.contains("secret"));
+        if authorization == "Bearer T" {
+            return None;
+        }
+        let realm = format!(
+            "Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"repository:x:pull\""
+        );
+        Some(Answer::Whole(
+            401,
+            vec![("www-authenticate".to_owned(), realm)],
+            Vec::new(),
+        ))
+    });
+    let bed = Bed::new();
+    let auth = json!({"auths": {&registry.host: {"identitytoken": "secret+id"}}});
+    fs::write(bed.path("auth.json"), auth.to_string()).unwrap();
+    bed.ok(&["pull", "-q", &format!("{}/x:1", registry.host)]);
+}
+
 /// The next mirror is tried when one is dead, refuses, or sends something else.
 fn mirrors_take_over() {
     let image = small();
@@ -502,7 +542,7 @@ fn documents_that_lie_are_refused() {
 suite! {
     &[Need::Root] => [
         wrong_bytes_are_refused, slow_and_failing_registries_end_in_time, what_passes_is_waited_for, credentials_go_nowhere_else,
-        tokens_are_fetched_and_sent, mirrors_take_over, one_download_for_all, collections_do_not_race_pulls,
+        tokens_are_fetched_and_sent, identity_tokens_are_exchanged, mirrors_take_over, one_download_for_all, collections_do_not_race_pulls,
         documents_that_lie_are_refused,
     ],
 }
