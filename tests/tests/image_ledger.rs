@@ -9,8 +9,9 @@
 use ocirun_tests::suite;
 
 /// Where tests are.
-const SOURCES: [(&str, &str); 14] = [
+const SOURCES: [(&str, &str); 15] = [
     ("unpack", include_str!("image_unpack.rs")),
+    ("links", include_str!("image_links.rs")),
     ("limits", include_str!("image_limits.rs")),
     ("registry", include_str!("image_registry.rs")),
     ("crash", include_str!("image_crash.rs")),
@@ -44,28 +45,28 @@ const ATTACKS: [(&str, &[&str]); 32] = [
     (
         "symbolic links as parents",
         &[
-            "unpack breakouts_by_symlink",
-            "unpack links_over_lower_layers",
+            "links breakouts_by_symlink",
+            "links links_over_lower_layers",
             "tree lookups_stay_inside_and_end",
         ],
     ),
     (
         "metadata through symbolic links",
-        &["unpack metadata_belongs_to_the_entry"],
+        &["links metadata_belongs_to_the_entry"],
     ),
     (
         "hard links",
         &[
-            "unpack breakouts_by_hard_link",
-            "unpack hard_links_to_symbolic_links",
+            "links breakouts_by_hard_link",
+            "links hard_links_to_symbolic_links",
             "limits times_and_names_at_their_ends",
         ],
     ),
     (
         "whiteouts",
         &[
-            "unpack whiteouts",
-            "unpack whiteouts_are_for_lower_layers_only",
+            "links whiteouts",
+            "links whiteouts_are_for_lower_layers_only",
         ],
     ),
     (
