@@ -1,6 +1,6 @@
 //! Push: the kept blobs of an image, its config, its manifest, in this order, so that nothing visible is incomplete.
 
-use crate::archive::kept_blob;
+use crate::archive::{Member, kept_blob};
 use crate::digest::Digest;
 use crate::error::{At, Result};
 use crate::reference::Reference;
@@ -20,6 +20,28 @@ impl Source for Memory {
         Ok(self
             .0
             .slice(start..self.0.len().min(start.saturating_add(length))))
+    }
+}
+
+/// A kept blob, whose uploads the store remembers.
+struct Kept<'a> {
+    member: Member,
+    store: &'a Store,
+    digest: Digest,
+}
+
+impl Source for Kept<'_> {
+    async fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        Source::read(&self.member, offset, length).await
+    }
+
+    fn begun(&self, target: &str) -> Option<String> {
+        self.store.begun_upload(target, &self.digest).ok().flatten()
+    }
+
+    fn note(&self, target: &str, session: Option<&str>) {
+        // Without it, the next push begins anew.
+        drop(self.store.note_upload(target, &self.digest, session));
     }
 }
 
@@ -44,10 +66,15 @@ pub async fn push(
     };
     for layer in &image.parsed.layers {
         lease.blob(&layer.digest)?;
-        let source = kept_blob(store, &layer.digest)?;
+        let source = Kept {
+            member: kept_blob(store, &layer.digest)?,
+            store,
+            digest: layer.digest,
+        };
         let from = elsewhere(&layer.digest)?;
+        let size = source.member.size();
         let pushed = registry
-            .push_blob(destination, (&layer.digest, source.size()), &from, &source)
+            .push_blob(destination, (&layer.digest, size), &from, &source)
             .await;
         pushed.at(|| format!("layer {}", layer.digest))?;
     }

@@ -33,11 +33,12 @@ pub mod fsck;
 pub mod gc;
 pub mod images;
 mod lock;
+mod uploads;
 
 pub use lock::{Lease, Lock};
 
 /// The version of the layout; a store of another one is not touched.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// See the header. SQLite's shared memory takes 32 KiB, a collection's transaction about as much again.
 const RESERVE: &str = "reserve";
@@ -367,7 +368,8 @@ fn prepare(connection: &Connection) -> Result<()> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         VERSION => Ok(()),
-        0 => {
+        // The first one had no table of uploads.
+        0 | 1 => {
             let schema = include_str!("store/schema.sql");
             connection.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA user_version = {VERSION}; COMMIT;"

@@ -52,10 +52,12 @@ fn the_own_program_comes_first_then_path() {
 fn its_own_flags_and_help_are_reached() {
     let bed = Bed::new();
     let program = lone_runtime(&bed);
+    let path = bed.path("elsewhere");
+    fs::create_dir(&path).unwrap();
+    std::os::unix::fs::symlink(image_program(), path.join("ocirun-image")).unwrap();
     let of = |arguments: &[&str]| {
-        let path = image_program().parent().unwrap();
         let mut command = Command::new(&program);
-        command.args(arguments).env("PATH", path).output().unwrap()
+        command.args(arguments).env("PATH", &path).output().unwrap()
     };
     let help = String::from_utf8(of(&["image", "--help"]).stdout).unwrap();
     assert!(

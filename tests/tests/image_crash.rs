@@ -10,10 +10,12 @@
 use ocirun_tests::image_support::{
     Answer, Bed, Depot, Dice, FakeRegistry, Header, Image, Request, Tar, honest, listing, noise,
 };
-use ocirun_tests::{Need, suite};
+use ocirun_tests::{Need, eventually, suite};
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Three layers that take some time, with links over layers and a whiteout.
@@ -173,6 +175,55 @@ fn a_killed_push_leaves_nothing_broken() {
         assert_eq!(depot.manifests(), std::slice::from_ref(&image.manifest));
         bed.assert_sound();
     }
+}
+
+/// A begun upload goes on where the registry has got to, in another process too.
+fn a_killed_push_is_taken_up() {
+    let image = Image::new(&[Tar::new().file("large", &noise(1, 10_000_000)).end()]);
+    let bed = Bed::new();
+    let layout = bed.path("layout");
+    image.write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
+    let depot = Depot::new();
+    let (kept, is_open) = (depot.clone(), Arc::new(AtomicBool::new(false)));
+    let open = is_open.clone();
+    // The second piece is never answered, until the first process is gone.
+    let registry = FakeRegistry::start(move |request| {
+        let range = request
+            .headers
+            .get("content-range")
+            .map_or("", String::as_str);
+        while range.starts_with("4194304-") && !open.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kept.answer(request)
+    });
+    let name = format!("{}/x:1", registry.host);
+    let pieces = || {
+        let requests = registry.requests().into_iter();
+        requests
+            .filter(|r| r.method == "PATCH")
+            .map(|r| r.headers["content-range"].clone())
+            .collect::<Vec<_>>()
+    };
+    let mut child = bed.command(&["push", "t.io/x:1", &name]).spawn().unwrap();
+    eventually("a second piece", || pieces().len() == 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    is_open.store(true, Ordering::SeqCst);
+    // What the dead process asked last is answered first.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = registry.requests().len();
+    bed.ok(&["push", "t.io/x:1", &name]);
+    let after = registry.requests().split_off(before);
+    assert_eq!(depot.manifests(), std::slice::from_ref(&image.manifest));
+    let begun = after
+        .iter()
+        .filter(|r| r.method == "POST" && r.path.contains("uploads"))
+        .count();
+    assert_eq!(begun, 1, "only the config was begun: {after:?}");
+    assert!(pieces()[2].starts_with("8388608-"), "{:?}", pieces());
+    bed.assert_sound();
 }
 
 /// What was finished before a kill is not fetched again, and a begun layer goes on where it stood.
@@ -421,7 +472,7 @@ fn damage_is_found_and_repaired() {
 suite! {
     &[Need::Root] => [
         a_killed_pull_leaves_nothing_broken, a_killed_removal_or_collection_leaves_nothing_broken, a_killed_pull_is_taken_up,
-        what_an_earlier_pull_left_is_not_believed, a_killed_push_leaves_nothing_broken,
+        a_killed_push_is_taken_up, what_an_earlier_pull_left_is_not_believed, a_killed_push_leaves_nothing_broken,
         a_killed_unpack_or_import_leaves_the_store_sound, no_space_is_an_error_that_leaves_the_store_sound,
         damage_is_found_and_repaired,
     ],

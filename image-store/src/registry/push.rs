@@ -19,6 +19,26 @@ const CHUNK: usize = 4 << 20;
 pub trait Source: Send + Sync {
     /// Reads up to `length` bytes at `offset`.
     fn read(&self, offset: u64, length: usize) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// The address of an upload of it to `target` (a repository's address) that was begun earlier.
+    fn begun(&self, target: &str) -> Option<String> {
+        let _ = target;
+        None
+    }
+
+    /// Is told the address of the upload as it goes, and nothing when it is over.
+    fn note(&self, target: &str, session: Option<&str>) {
+        let _ = (target, session);
+    }
+}
+
+/// One blob on its way to one endpoint.
+struct Upload<'a, S> {
+    endpoint: &'a Endpoint,
+    target: String,
+    digest: &'a Digest,
+    size: u64,
+    source: &'a S,
 }
 
 /// What became of an upload.
@@ -65,6 +85,16 @@ impl Registry {
             {
                 return Ok(Pushed::Present);
             }
+            let upload = Upload {
+                endpoint,
+                target: endpoint.url("")?.to_string(),
+                digest,
+                size,
+                source,
+            };
+            if self.take_up(&upload).await {
+                return Ok(Pushed::Sent);
+            }
             let mount = from
                 .iter()
                 .map(|from| format!("?mount={digest}&from={from}"))
@@ -77,8 +107,7 @@ impl Registry {
                 }
                 let session = location(&call.url, &answer)?;
                 if query.is_empty() {
-                    self.upload(endpoint, session, (digest, size), source)
-                        .await?;
+                    self.upload(&upload, session, 0).await?;
                     return Ok(Pushed::Sent);
                 }
                 // A refused mount begins an upload, which is ours to take back.
@@ -90,25 +119,47 @@ impl Registry {
         .await
     }
 
+    /// Goes on with an upload that an earlier push began. Whatever hinders that is no reason not to begin anew.
+    async fn take_up(&self, upload: &Upload<'_, impl Source>) -> bool {
+        let begun = upload.source.begun(&upload.target);
+        let Some(session) = begun.and_then(|text| text.parse::<Uri>().ok()) else {
+            return false;
+        };
+        let is_there = upload
+            .endpoint
+            .url("")
+            .is_ok_and(|url| url.authority() == session.authority());
+        if is_there && let Ok((session, at)) = self.position(upload.endpoint, &session).await {
+            let done = at <= upload.size && self.upload(upload, session, at).await.is_ok();
+            if done {
+                return true;
+            }
+        }
+        upload.source.note(&upload.target, None);
+        false
+    }
+
     async fn upload(
         &self,
-        endpoint: &Endpoint,
+        upload: &Upload<'_, impl Source>,
         mut session: Uri,
-        (digest, size): (&Digest, u64),
-        source: &impl Source,
+        mut at: u64,
     ) -> Result<()> {
-        let mut at = 0;
         let mut tries = 0;
         let mut pause = self.patience.pause;
-        while at < size {
-            let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(CHUNK);
-            let data = source.read(at, length).await?;
+        while at < upload.size {
+            let length = usize::try_from(upload.size - at)
+                .unwrap_or(usize::MAX)
+                .min(CHUNK);
+            let data = upload.source.read(at, length).await?;
             let sent = data.len() as u64;
-            match self.chunk(endpoint, &session, at, data).await {
+            match self.chunk(upload.endpoint, &session, at, data).await {
                 Ok(next) => {
                     session = next;
                     at += sent;
                     (tries, pause) = (0, self.patience.pause);
+                    let address = session.to_string();
+                    upload.source.note(&upload.target, Some(&address));
                 }
                 Err(error) => {
                     tries += 1;
@@ -118,19 +169,20 @@ impl Registry {
                     }
                     tokio::time::sleep(jittered(pause)).await;
                     pause *= 2;
-                    (session, at) = self.position(endpoint, &session).await?;
+                    (session, at) = self.position(upload.endpoint, &session).await?;
                 }
             }
         }
         let mut text = session.to_string();
         text.push(if text.contains('?') { '&' } else { '?' });
-        let url = format!("{text}digest={digest}")
+        let url = format!("{text}digest={}", upload.digest)
             .parse()
             .map_err(|_| invalid("upload location"))?;
         let call = Call::new(Method::PUT, url).header(CONTENT_LENGTH, "0")?;
-        self.call(endpoint, &call, "pull,push", &[201, 204])
-            .await
-            .map(drop)
+        self.call(upload.endpoint, &call, "pull,push", &[201, 204])
+            .await?;
+        upload.source.note(&upload.target, None);
+        Ok(())
     }
 
     async fn chunk(&self, endpoint: &Endpoint, session: &Uri, at: u64, data: Bytes) -> Result<Uri> {

@@ -1,9 +1,10 @@
 //! Checks the store against its database: every layer's seal, every blob's and document's digest.
 
-use super::Store;
+use super::{Store, number};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layout::measure;
+use rusqlite::params;
 use rustix::fs::OFlags;
 use serde::Serialize;
 use std::os::fd::AsFd;
@@ -92,12 +93,22 @@ impl Store {
     fn check_layer(&self, key: &Digest, seal: &str) -> Result<()> {
         let measured = measure::layer(self.open_layer(key)?.as_fd())?;
         if measured.seal == *seal {
-            return Ok(());
+            return self.correct_size(key, &measured);
         }
         Err(Error::new(
             ErrorKind::Corrupt,
             format!("seal is {}, expected {seal}", measured.seal),
         ))
+    }
+
+    /// A file system may take some blocks more or less when it writes than it had counted when the layer was made.
+    fn correct_size(&self, key: &Digest, measured: &measure::Measured) -> Result<()> {
+        let (disk, inodes) = (number(measured.disk), number(measured.inodes));
+        self.database().execute(
+            "UPDATE layer SET disk = ?2, inodes = ?3 WHERE key = ?1 AND (disk, inodes) <> (?2, ?3)",
+            params![key, disk, inodes],
+        )?;
+        Ok(())
     }
 
     fn check_blob(&self, digest: &Digest) -> Result<()> {

@@ -72,6 +72,11 @@ impl Store {
                  UNION SELECT resolved FROM tag)",
                 [],
             )?;
+            // No registry keeps half an upload for longer than this.
+            t.execute(
+                "DELETE FROM upload WHERE updated < ?",
+                [now() - i64::try_from(partial_age.as_secs()).unwrap_or(i64::MAX)],
+            )?;
             t.execute(
                 "DELETE FROM source WHERE digest NOT IN (SELECT digest FROM document UNION \
                  SELECT blob FROM image_layer)",

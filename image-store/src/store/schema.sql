@@ -56,3 +56,11 @@ CREATE TABLE IF NOT EXISTS lease_item (
     key TEXT NOT NULL,
     PRIMARY KEY (lease, kind, key)
 ) STRICT;
+-- Uploads that were begun: the address by which the registry knows them.
+CREATE TABLE IF NOT EXISTS upload (
+    target TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    session TEXT NOT NULL,
+    updated INTEGER NOT NULL,
+    PRIMARY KEY (target, digest)
+) STRICT;
