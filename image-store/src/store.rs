@@ -123,11 +123,6 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let boot =
             std::fs::read_to_string("/proc/sys/kernel/random/boot_id").call(|| "read boot_id")?;
-        Self::open_in_boot(root, boot.trim())
-    }
-
-    /// The same, as if the machine had been started as `boot`: for tests of what a power loss leaves.
-    pub fn open_in_boot(root: &Path, boot: &str) -> Result<Self> {
         for name in ["", "blobs", "layers", "staging", "run", "empty"] {
             let path = root.join(name);
             DirBuilder::new()
@@ -157,7 +152,7 @@ impl Store {
             root: root.to_owned(),
             dir,
             database: Mutex::new(connection),
-            boot: boot.to_owned(),
+            boot: boot.trim().to_owned(),
         })
     }
 
