@@ -208,7 +208,10 @@ pub fn entries(archive: &[u8]) -> Vec<Entry> {
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
         String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
     };
-    let octal = |bytes: &[u8]| u64::from_str_radix(&format!("0{}", text(bytes)), 8).unwrap();
+    let octal = |bytes: &[u8]| {
+        u64::from_str_radix(&format!("0{}", text(bytes)), 8)
+            .unwrap_or_else(|error| panic!("{error}: {bytes:?}"))
+    };
     let (mut rest, mut found) = (archive, Vec::new());
     let mut pax = std::collections::BTreeMap::new();
     while rest.iter().take(512).any(|byte| *byte != 0) {
