@@ -18,6 +18,7 @@ mod features;
 mod image;
 mod init;
 mod list;
+mod mounts;
 mod ps;
 mod spec;
 mod update;
@@ -145,6 +146,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "resume" => done(invocation.locked_container()?.resume()),
         "image" => image::image(invocation),
         "list" => list::list(invocation),
+        "mounts" => mounts::mounts(invocation),
         "ps" => ps::ps(invocation),
         "spec" => spec::spec(invocation),
         "features" => features::features(invocation),

@@ -25,6 +25,7 @@ pub(crate) mod exec;
 mod failure;
 mod idmap;
 mod ids;
+mod mounts;
 mod net_devices;
 mod prepare;
 

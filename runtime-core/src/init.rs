@@ -29,7 +29,7 @@ pub(crate) mod hooks;
 pub(crate) mod identity;
 mod labels;
 pub(crate) mod landlock;
-mod mounts;
+pub(crate) mod mounts;
 mod nodes;
 mod protect;
 mod rootfs;
@@ -396,7 +396,7 @@ fn enter_namespaces(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Resu
 }
 
 /// Root of the user namespace it has just entered, whose ids it may use only now.
-fn become_root() -> Result<()> {
+pub(crate) fn become_root() -> Result<()> {
     let step = Step::UserNamespace;
     setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).at(
         step,
@@ -463,6 +463,11 @@ fn set_names(plan: &Plan) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// A detached procfs with processes and nothing else.
+pub(crate) fn private_proc() -> nix::Result<OwnedFd> {
+    protect::private_proc(protect::Subset::Pids)
 }
 
 /// Writes a whole file of the host's procfs in one call.

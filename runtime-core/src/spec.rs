@@ -68,6 +68,14 @@ pub fn resources_from_json(json: &[u8]) -> Result<Resources> {
     parse(json, "resources")
 }
 
+/// Reads a list of mounts from the bytes of a file.
+///
+/// # Errors
+/// `InvalidSpec` as for [`Spec::from_json`], with a pointer into the file.
+pub fn mounts_from_json(json: &[u8]) -> Result<Vec<Mount>> {
+    parse(json, "mounts")
+}
+
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8], file: &str) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| {
         let at = pointer::at(json, error.line(), error.column());

@@ -350,6 +350,16 @@ pub(crate) const COMMANDS: &[Command] = &[
             "Lists the containers below --root.",
         )
     },
+    Command {
+        usage: "<add | remove> <container-id> <mounts.json>",
+        arguments: Arguments::Exactly(3),
+        ..simple(
+            "mounts",
+            "add mounts to a running container, or remove them",
+            "The file is a list of mounts as in config.json. Bind mounts and file systems of type tmpfs can be added; of \
+             what is to be removed only the destination counts.",
+        )
+    },
     simple(
         "pause",
         "pause suspends all processes inside the container",

@@ -1,5 +1,6 @@
 //! One mount after the other, below the root and nowhere else.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -23,19 +24,7 @@ pub(super) fn mount_one(
     let step = Step::Mount;
     let tree = match &mount.kind {
         Kind::Bind { .. } => bind(plan, prepared, root, which)?,
-        Kind::New { filesystem, .. } => {
-            // A link here would take a kernel file system, and what is written to it, elsewhere.
-            let kernels_own = matches!(filesystem.to_bytes(), b"proc" | b"sysfs");
-            let links = if kernels_own {
-                Links::Refuse
-            } else {
-                Links::Follow
-            };
-            let target = target(root, which, links, Leaf::Directory)?;
-            let tree = new_file_system(which, &target)?;
-            mount::attach(tree.as_fd(), target.as_fd()).at(step, index, "move_mount()")?;
-            tree
-        }
+        Kind::New { filesystem, .. } => attach_new(root, which, filesystem)?,
         Kind::Cgroup => {
             let target = target(root, which, Links::Follow, Leaf::Directory)?;
             cgroups::mount_view(&target, mount, index, (plan, prepared))?
@@ -52,8 +41,15 @@ pub(super) fn mount_one(
             found
         }
     };
+    settle(&tree, which)
+}
+
+/// What a mount gets once it is attached.
+fn settle(tree: &OwnedFd, which: (&Mount, usize)) -> Result<()> {
+    let (mount, index) = which;
+    let step = Step::Mount;
     if !mount.recursive.is_empty() {
-        change_attributes(&tree, Scope::Tree, mount.recursive).at(
+        change_attributes(tree, Scope::Tree, mount.recursive).at(
             step,
             index,
             "mount_setattr(AT_RECURSIVE)",
@@ -67,6 +63,31 @@ pub(super) fn mount_one(
         )?;
     }
     Ok(())
+}
+
+/// Makes a file system and attaches it.
+fn attach_new(root: &Root, which: (&Mount, usize), filesystem: &CStr) -> Result<OwnedFd> {
+    // A link here would take a kernel file system, and what is written to it, elsewhere.
+    let kernels_own = matches!(filesystem.to_bytes(), b"proc" | b"sysfs");
+    let links = if kernels_own {
+        Links::Refuse
+    } else {
+        Links::Follow
+    };
+    let target = target(root, which, links, Leaf::Directory)?;
+    let tree = new_file_system(which, &target)?;
+    mount::attach(tree.as_fd(), target.as_fd()).at(Step::Mount, which.1, "move_mount()")?;
+    Ok(tree)
+}
+
+/// Adds a mount to a container that runs: `source` is the tree of a bind mount.
+pub(crate) fn add(root: &Root, which: (&Mount, usize), source: Option<OwnedFd>) -> Result<()> {
+    let tree = match (&which.0.kind, source) {
+        (_, Some(source)) => attach_bind(root, which, source)?,
+        (Kind::New { filesystem, .. }, None) => attach_new(root, which, filesystem)?,
+        _ => return Err(Errno::EINVAL).at(Step::Mount, which.1, "mount"),
+    };
+    settle(&tree, which)
 }
 
 /// Opens the destination of a mount, made where it is missing, and refuses one inside procfs: what is written to a
@@ -134,6 +155,13 @@ fn bind(
             tree
         }
     };
+    attach_bind(root, which, tree)
+}
+
+/// Attaches the tree of a bind mount.
+fn attach_bind(root: &Root, which: (&Mount, usize), tree: OwnedFd) -> Result<OwnedFd> {
+    let (mount, index) = which;
+    let step = Step::Mount;
     let is_directory =
         crate::root::kind(tree.as_fd()).at(step, index, "fstat()")? == SFlag::S_IFDIR;
     if mount.destination.to_bytes() == b"/proc" && !is_proc(&tree) {

@@ -51,7 +51,7 @@ impl Labels {
 }
 
 /// The SELinux label of the file systems that are made for the container.
-pub(super) fn of_mounts(written: Option<&str>, host: SecurityModules) -> Result<Option<CString>> {
+pub(crate) fn of_mounts(written: Option<&str>, host: SecurityModules) -> Result<Option<CString>> {
     let pointer = "/linux/mountLabel";
     match written.filter(|label| !label.is_empty()) {
         None => Ok(None),

@@ -107,7 +107,7 @@ impl DevSetup {
 }
 
 /// Resolves the mounts, whose order is kept.
-pub(super) fn compile(
+pub(crate) fn compile(
     written: &[spec::Mount],
     namespaces: &Namespaces,
     warnings: &mut Vec<String>,
@@ -120,7 +120,7 @@ pub(super) fn compile(
 }
 
 /// Labels the file systems that are made for the container. Those of the kernel have labels of their own.
-pub(super) fn label(mounts: &mut [Mount], label: Option<&CString>) {
+pub(crate) fn label(mounts: &mut [Mount], label: Option<&CString>) {
     let Some(label) = label else { return };
     for mount in mounts {
         if let Kind::New {
@@ -340,7 +340,7 @@ fn destination(written: &str, pointer: &str, warnings: &mut Vec<String>) -> Resu
 }
 
 /// Propagation of the mounts of the new namespace.
-pub(super) fn root_propagation(written: Option<&str>) -> Result<(Propagation, Scope)> {
+pub(crate) fn root_propagation(written: Option<&str>) -> Result<(Propagation, Scope)> {
     let Some(name) = written.filter(|name| !name.is_empty()) else {
         return Ok((Propagation::Slave, Scope::Tree));
     };
