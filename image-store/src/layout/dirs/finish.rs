@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 impl Dirs {
-    /// See [`super::Layout::finish`].
+    /// See [`crate::layout::Layout::finish`].
     pub fn finish(
         &mut self,
         tree: &mut Tree,
