@@ -6,7 +6,7 @@
 )]
 
 use ocirun_tests::image_support::{Bed, Header, Image, Tar, listing, small};
-use ocirun_tests::{Need, suite};
+use ocirun_tests::{Need, probe_program, program_in_path, suite};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -485,6 +485,19 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
                 .end(),
         ]
     };
+    let program = program_in_path("busybox").unwrap_or_else(|| probe_program().to_owned());
+    let content = fs::read(program).unwrap();
+    let header = Header {
+        mode: 0o755,
+        size: content.len() as u64,
+        ..Header::new(b'0', "bin/busybox")
+    };
+    let busybox = root()
+        .dir("bin", 0o755)
+        .entry(&header, &content)
+        .symlink("busybox", "bin/sh")
+        .link("bin/busybox", "bin/ls")
+        .end();
     let mut forty = vec![root().dir("d", 0o755).end()];
     forty.extend((0..40).map(|n| {
         root()
@@ -493,6 +506,11 @@ fn sample_layers() -> Vec<(&'static str, Vec<Vec<u8>>)> {
             .end()
     }));
     vec![
+        ("busybox", vec![busybox]),
+        (
+            "every kind in many layers",
+            [vec![kinds.clone()], forty.clone(), layered()].concat(),
+        ),
         ("kinds", vec![kinds]),
         ("long GNU name", vec![gnu]),
         ("many files", vec![many]),
