@@ -9,8 +9,10 @@
 //!
 //! See cgroups(7), and the kernel's documents on cgroup-v1 and cgroup-v2.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -335,8 +337,9 @@ impl Cgroup {
     }
 
     /// The directory that a container without a cgroup namespace is shown, on version 2.
-    pub(crate) fn unified_view(&self) -> Option<&Path> {
-        self.v2()
+    pub(crate) fn unified_view(&self) -> Option<CString> {
+        let directory = self.v2()?.as_os_str().as_bytes();
+        CString::new(directory).ok()
     }
 
     /// Removes the directories, and those the container made below them.

@@ -166,7 +166,7 @@ pub(crate) struct Prepared {
     pub(crate) joined: Vec<OwnedFd>,
     /// Names and host paths of the version 1 cgroups, for a mount of type `cgroup`.
     pub(crate) cgroup_views: Vec<(CString, CString)>,
-    /// Host path of the cgroup where version 2 is all there is, likewise.
+    /// Host path of the cgroup where version 2 is all there is, likewise; none where the container has no cgroup.
     pub(crate) unified_view: Option<CString>,
     pub(crate) terminal: TerminalTo,
     /// By network device: what it was before it was moved.

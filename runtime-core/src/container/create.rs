@@ -264,6 +264,8 @@ impl Attempt {
         }
         self.agent = Agent::of(plan.seccomp.as_ref())?;
         let unified = cgroup.create_unified(&plan.cgroup)?;
+        // Only now it is certain that there is one.
+        prepared.unified_view = cgroup.unified_view();
         let (channel, child) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
         let (plan, links) = self.clone_child(plan, prepared, (&channel, child), unified)?;
         self.lead(&plan, links, &channel, cgroup)?;

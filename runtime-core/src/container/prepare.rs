@@ -69,9 +69,7 @@ pub(super) fn prepare(
         joined,
         links: net_devices::look_at(&plan.net_devices)?,
         cgroup_views: views.collect(),
-        unified_view: cgroup
-            .unified_view()
-            .map(|path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default()),
+        unified_view: None,
         terminal: match &options.terminal {
             Terminal::Caller => TerminalTo::Caller,
             Terminal::Socket(path) => {
