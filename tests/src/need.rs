@@ -28,6 +28,8 @@ pub enum Need {
     SubordinateIds,
     /// The test machine: a virtual one that can be booted here.
     Machine,
+    /// A kernel of at least this version, where no file tells of what it can do.
+    Kernel(u32, u32),
     /// User namespaces, for an ordinary user as well.
     UserNamespace,
     /// Capability with this number (capabilities(7)), for tests that root may be denied in a virtual machine.
@@ -97,6 +99,10 @@ impl Need {
                 "needs a user with subordinate ids and newuidmap".to_owned(),
             ),
             Self::Machine => return machine_absent(),
+            Self::Kernel(major, minor) => (
+                kernel_version().is_some_and(|version| version >= (major, minor)),
+                format!("needs Linux {major}.{minor}"),
+            ),
             Self::UserNamespace => (user_namespaces(), "needs user namespaces".to_owned()),
             Self::Capability(number) => {
                 (has_capability(number), format!("needs capability {number}"))
@@ -144,6 +150,12 @@ fn machine_absent() -> Option<String> {
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Some(format!("start ocirun-machine: {error}")),
     }
+}
+
+fn kernel_version() -> Option<(u32, u32)> {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut parts = text.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn has_capability(number: u32) -> bool {

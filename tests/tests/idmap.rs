@@ -198,8 +198,11 @@ suite! {
         what_is_written_belongs_to_the_mapped_owner,
     ],
     // crun 1.8.1 knows no ridmap yet.
-    &[Need::Root, Need::UserNamespace, Need::Ocirun] => [
+    &[Need::Root, Need::UserNamespace, Need::Ocirun, Need::Kernel(6, 3)] => [
+        // A tmpfs with mapped ids is that new.
         the_mounts_below_only_with_ridmap,
+    ],
+    &[Need::Root, Need::UserNamespace, Need::Ocirun] => [
         what_cannot_be_is_refused,
         the_root_by_annotation,
         an_annotation_that_is_neither_is_refused,

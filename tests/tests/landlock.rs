@@ -118,7 +118,7 @@ fn a_path_that_is_missing() {
 }
 
 suite! {
-    &[Need::Root, Need::Ocirun, Need::Landlock] => [
+    &[Need::Root, Need::Ocirun, Need::Landlock, Need::Kernel(6, 2)] => [
         only_what_is_allowed,
         exec_is_under_it_too,
         beside_create_start_init_and_seccomp,
