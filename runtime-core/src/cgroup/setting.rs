@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::directory::write;
 use crate::error::{Context, Error, Result};
+use crate::spec::{BlockIo, Cpu};
 
 /// JSON pointer of what all settings come from.
 pub(super) const POINTER: &str = "/linux/resources";
@@ -94,6 +95,18 @@ impl Settings {
         self.add("pids", "pids.max", limit, "pids/limit");
     }
 
+    /// `cpuset.cpus` and `cpuset.mems`, which are the same in both versions.
+    pub(super) fn cpuset(&mut self, cpu: &Cpu) {
+        for (value, file, element) in [
+            (&cpu.cpus, "cpuset.cpus", "cpu/cpus"),
+            (&cpu.mems, "cpuset.mems", "cpu/mems"),
+        ] {
+            if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+                self.add("cpuset", file, value, element);
+            }
+        }
+    }
+
     /// The limits of RDMA devices, which are the same in both versions.
     pub(super) fn rdma(&mut self, devices: &std::collections::BTreeMap<String, crate::spec::Rdma>) {
         for (name, limits) in devices {
@@ -109,6 +122,89 @@ impl Settings {
             self.add("rdma", "rdma.max", value, &format!("rdma/{name}"));
         }
     }
+}
+
+/// A limit of one block device.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    pub(super) kind: ThrottleKind,
+    /// As the kernel's files name it.
+    pub(super) device: String,
+    /// A second.
+    pub(super) rate: u64,
+    /// The element of the resources that asks for it.
+    pub(super) element: String,
+}
+
+/// What a [`Throttle`] limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ThrottleKind {
+    ReadBytes,
+    WriteBytes,
+    Reads,
+    Writes,
+}
+
+impl ThrottleKind {
+    /// In the names of files of version 1.
+    pub(super) fn v1_name(self) -> &'static str {
+        match self {
+            Self::ReadBytes => "read_bps",
+            Self::WriteBytes => "write_bps",
+            Self::Reads => "read_iops",
+            Self::Writes => "write_iops",
+        }
+    }
+
+    /// In `io.max` of version 2.
+    pub(super) fn v2_name(self) -> &'static str {
+        match self {
+            Self::ReadBytes => "rbps",
+            Self::WriteBytes => "wbps",
+            Self::Reads => "riops",
+            Self::Writes => "wiops",
+        }
+    }
+}
+
+/// All limits of block devices, in the order of their lists.
+pub(super) fn throttles(block_io: &BlockIo) -> Result<Vec<Throttle>> {
+    use ThrottleKind::{ReadBytes, Reads, WriteBytes, Writes};
+    let lists = [
+        (
+            ReadBytes,
+            "throttleReadBpsDevice",
+            &block_io.throttle_read_bps_device,
+        ),
+        (
+            WriteBytes,
+            "throttleWriteBpsDevice",
+            &block_io.throttle_write_bps_device,
+        ),
+        (
+            Reads,
+            "throttleReadIOPSDevice",
+            &block_io.throttle_read_iops_device,
+        ),
+        (
+            Writes,
+            "throttleWriteIOPSDevice",
+            &block_io.throttle_write_iops_device,
+        ),
+    ];
+    let mut found = Vec::new();
+    for (kind, name, devices) in lists {
+        for (index, device) in devices.iter().flatten().enumerate() {
+            let element = format!("blockIO/{name}/{index}");
+            found.push(Throttle {
+                kind,
+                device: device_number(device.major, device.minor, &element)?,
+                rate: device.rate,
+                element,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// `element` of the resources cannot be what it is.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::directory::write;
 use super::setting::{
-    Missing, POINTER, Setting, Settings, check_page_size, device_number, invalid,
+    Missing, POINTER, Setting, Settings, check_page_size, device_number, invalid, throttles,
 };
 use crate::error::{Call, Error, Result};
-use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Network, Resources, ThrottleDevice};
+use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Network, Resources};
 
 /// What `resources` asks for, without devices, in the order of writing.
 pub(super) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
@@ -130,14 +130,7 @@ fn add_cpu(all: &mut Settings, cpu: &Cpu) -> Result<()> {
     if let Some(idle) = cpu.idle {
         all.add("cpu", "cpu.idle", idle, "cpu/idle");
     }
-    for (value, file, element) in [
-        (&cpu.cpus, "cpuset.cpus", "cpu/cpus"),
-        (&cpu.mems, "cpuset.mems", "cpu/mems"),
-    ] {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            all.add("cpuset", file, value, element);
-        }
-    }
+    all.cpuset(cpu);
     Ok(())
 }
 
@@ -168,40 +161,10 @@ fn add_block_io(all: &mut Settings, block_io: &BlockIo) -> Result<()> {
             );
         }
     }
-    let throttles: [(&Option<Vec<ThrottleDevice>>, &str, &str); 4] = [
-        (
-            &block_io.throttle_read_bps_device,
-            "read_bps",
-            "throttleReadBpsDevice",
-        ),
-        (
-            &block_io.throttle_write_bps_device,
-            "write_bps",
-            "throttleWriteBpsDevice",
-        ),
-        (
-            &block_io.throttle_read_iops_device,
-            "read_iops",
-            "throttleReadIOPSDevice",
-        ),
-        (
-            &block_io.throttle_write_iops_device,
-            "write_iops",
-            "throttleWriteIOPSDevice",
-        ),
-    ];
-    for (devices, file, element) in throttles {
-        for (index, device) in devices.iter().flatten().enumerate() {
-            let element = format!("blockIO/{element}/{index}");
-            let number = device_number(device.major, device.minor, &element)?;
-            let file = format!("blkio.throttle.{file}_device");
-            all.add(
-                "blkio",
-                &file,
-                format!("{number} {}", device.rate),
-                &element,
-            );
-        }
+    for throttle in throttles(block_io)? {
+        let file = format!("blkio.throttle.{}_device", throttle.kind.v1_name());
+        let value = format!("{} {}", throttle.device, throttle.rate);
+        all.add("blkio", &file, value, &throttle.element);
     }
     Ok(())
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use super::directory::{make_directories, write};
 use super::setting::{
-    Missing, POINTER, Setting, Settings, check_page_size, device_number, invalid,
+    Missing, POINTER, Setting, Settings, check_page_size, device_number, invalid, throttles,
 };
 use crate::error::{Call, Context, Error, Result};
-use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Resources, ThrottleDevice};
+use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Resources};
 
 /// µs of a period of CPU time where none is asked for: the kernel's own.
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -134,14 +134,7 @@ fn add_cpu(all: &mut Settings, cpu: &Cpu) -> Result<()> {
     if let Some(burst) = cpu.burst {
         all.add("cpu", "cpu.max.burst", burst, "cpu/burst");
     }
-    for (value, file, element) in [
-        (&cpu.cpus, "cpuset.cpus", "cpu/cpus"),
-        (&cpu.mems, "cpuset.mems", "cpu/mems"),
-    ] {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            all.add("cpuset", file, value, element);
-        }
-    }
+    all.cpuset(cpu);
     Ok(())
 }
 
@@ -162,39 +155,14 @@ fn add_block_io(all: &mut Settings, block_io: &BlockIo) -> Result<()> {
             add_weight(all, &format!("{number} "), weight, &element);
         }
     }
-    let throttles: [(&Option<Vec<ThrottleDevice>>, &str, &str); 4] = [
-        (
-            &block_io.throttle_read_bps_device,
-            "rbps",
-            "throttleReadBpsDevice",
-        ),
-        (
-            &block_io.throttle_write_bps_device,
-            "wbps",
-            "throttleWriteBpsDevice",
-        ),
-        (
-            &block_io.throttle_read_iops_device,
-            "riops",
-            "throttleReadIOPSDevice",
-        ),
-        (
-            &block_io.throttle_write_iops_device,
-            "wiops",
-            "throttleWriteIOPSDevice",
-        ),
-    ];
-    for (devices, key, element) in throttles {
-        for (index, device) in devices.iter().flatten().enumerate() {
-            let element = format!("blockIO/{element}/{index}");
-            let number = device_number(device.major, device.minor, &element)?;
-            // Zero takes a limit away.
-            let rate = match device.rate {
-                0 => "max".to_owned(),
-                rate => rate.to_string(),
-            };
-            all.add("io", "io.max", format!("{number} {key}={rate}"), &element);
-        }
+    for throttle in throttles(block_io)? {
+        // Zero takes a limit away.
+        let rate = match throttle.rate {
+            0 => "max".to_owned(),
+            rate => rate.to_string(),
+        };
+        let value = format!("{} {}={rate}", throttle.device, throttle.kind.v2_name());
+        all.add("io", "io.max", value, &throttle.element);
     }
     Ok(())
 }
