@@ -32,17 +32,18 @@ impl Cgroup {
             .iter()
             .map(|setting| Ok((self.file_directory(setting)?, setting)))
             .collect::<Result<Vec<_>>>()?;
-        self.tell_systemd(resources, rules.as_deref(), version)?;
         let apply = match version {
             Version::V1 => Setting::apply,
             Version::V2 => v2::apply,
         };
-        change(&files, apply)?;
-        match (&rules, self.v2()) {
-            (Some(rules), Some(directory)) => allow_devices(directory, rules),
-            (Some(rules), None) => self.change_devices(rules),
-            (None, _) => Ok(()),
-        }
+        let changed = change(&files, apply)?;
+        self.tell_systemd(resources, rules.as_deref(), version)
+            .and_then(|()| match (&rules, self.v2()) {
+                (Some(rules), Some(directory)) => allow_devices(directory, rules),
+                (Some(rules), None) => self.change_devices(rules),
+                (None, _) => Ok(()),
+            })
+            .inspect_err(|_| changed.take_back())
     }
 
     fn file_directory(&self, setting: &Setting) -> Result<PathBuf> {
@@ -130,13 +131,25 @@ fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
+/// Files with what they held before they were changed, in the order of the changes.
+#[derive(Default)]
+struct Changed(Vec<(PathBuf, String)>);
+
+impl Changed {
+    fn take_back(&self) {
+        for (file, old) in self.0.iter().rev() {
+            drop(directory::write(file, old));
+        }
+    }
+}
+
 /// Writes all settings, in an order that the kernel takes: limits that bound each other may have to wait for one
 /// another. Changes back what it changed where one cannot be written.
 fn change(
     settings: &[(PathBuf, &Setting)],
     apply: impl Fn(&Setting, &Path) -> Result<()>,
-) -> Result<()> {
-    let mut undo: Vec<(PathBuf, String)> = Vec::new();
+) -> Result<Changed> {
+    let mut changed = Changed::default();
     let mut left: Vec<&(PathBuf, &Setting)> = settings.iter().collect();
     while !left.is_empty() {
         let before = left.len();
@@ -146,7 +159,9 @@ fn change(
             let old = fs::read_to_string(&file).ok();
             match apply(setting, directory) {
                 Ok(()) => {
-                    undo.extend(old.map(|old| (file, old.trim_end().to_owned())));
+                    changed
+                        .0
+                        .extend(old.map(|old| (file, old.trim_end().to_owned())));
                     false
                 }
                 Err(error) => {
@@ -158,11 +173,9 @@ fn change(
         if let Some(error) = first
             && left.len() == before
         {
-            for (file, old) in undo.into_iter().rev() {
-                drop(directory::write(&file, &old));
-            }
+            changed.take_back();
             return Err(error);
         }
     }
-    Ok(())
+    Ok(changed)
 }
