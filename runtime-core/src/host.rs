@@ -1,8 +1,9 @@
 //! What this host and this process can do, probed once and never guessed from a version.
 
-use nix::unistd::{Gid, Uid, getegid, geteuid};
+use std::cell::OnceCell;
 
 use nix::sys::statfs::{FsType, statfs};
+use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use crate::cgroup;
 use crate::error::{Call, Result};
@@ -23,18 +24,15 @@ pub struct Host {
     pub gid: Gid,
     /// Whether this process may mount in the mount namespace it is in (`CAP_SYS_ADMIN`).
     pub can_mount: bool,
-    /// Whether it is in a user namespace other than the host's first.
-    pub in_user_namespace: bool,
     /// Whether a container without limits may do without cgroups where they cannot be made.
     pub cgroups_are_optional: bool,
     /// Who makes cgroups.
     pub cgroup_driver: Driver,
     /// The cgroup hierarchies.
     pub(crate) cgroups: cgroup::Hierarchies,
-    /// Version of Landlock, 0 for none.
-    pub landlock: u32,
-    /// Security modules that know labels.
-    pub(crate) security: SecurityModules,
+    /// This and what follows is looked at when a configuration first asks for it, which few do.
+    landlock: OnceCell<u32>,
+    security: OnceCell<SecurityModules>,
 }
 
 /// Which Linux security modules are at work.
@@ -65,7 +63,28 @@ pub enum Driver {
     /// This process, in the cgroup file systems.
     Cgroupfs,
     /// systemd, which is asked for a unit.
-    Systemd,
+    Systemd(Manager),
+}
+
+/// Which systemd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// The host's.
+    System,
+    /// The user's own.
+    User,
+}
+
+impl Driver {
+    /// The systemd that does what this process may ask for: the host's does it for the host's root alone.
+    #[must_use]
+    pub fn systemd() -> Self {
+        Self::Systemd(if geteuid().is_root() && !in_user_namespace() {
+            Manager::System
+        } else {
+            Manager::User
+        })
+    }
 }
 
 /// Whether ids of this process are mapped, see user_namespaces(7).
@@ -92,12 +111,23 @@ impl Host {
             uid: geteuid(),
             gid: getegid(),
             can_mount: can_mount()?,
-            in_user_namespace: in_user_namespace(),
             cgroups_are_optional: true,
             cgroup_driver: Driver::Cgroupfs,
             cgroups: cgroup::Hierarchies::probe()?,
-            landlock: landlock::version(),
-            security: SecurityModules::probe(),
+            landlock: OnceCell::new(),
+            security: OnceCell::new(),
         })
+    }
+
+    /// Version of Landlock, 0 for none.
+    #[must_use]
+    pub fn landlock(&self) -> u32 {
+        *self.landlock.get_or_init(landlock::version)
+    }
+
+    /// Security modules that know labels.
+    #[must_use]
+    pub fn security(&self) -> SecurityModules {
+        *self.security.get_or_init(SecurityModules::probe)
     }
 }

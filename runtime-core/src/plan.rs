@@ -84,8 +84,8 @@ impl Plan {
             ));
         };
         let process = process::Process::compile(process, "/process", &mut warnings)?;
-        process.labels.check(host.security, "/process")?;
-        let mount_label = labels::of_mounts(linux.mount_label.as_deref(), host.security)?;
+        process.labels.check(|| host.security(), "/process")?;
+        let mount_label = labels::of_mounts(linux.mount_label.as_deref(), || host.security())?;
         let mut mounts = mounts::compile(
             spec.mounts.as_deref().unwrap_or_default(),
             &namespaces,
@@ -115,7 +115,7 @@ impl Plan {
             landlock: landlock::Ruleset::compile(
                 spec.annotations.as_ref(),
                 process.no_new_privileges,
-                host.landlock,
+                || host.landlock(),
             )?,
             process,
             seccomp: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,

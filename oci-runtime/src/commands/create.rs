@@ -166,7 +166,7 @@ fn make(
     // Only `--rootless=false` insists: no other value makes a limit that was asked for optional.
     host.cgroups_are_optional = invocation.global.value("rootless") != Some("false");
     if invocation.global.on("systemd-cgroup") {
-        host.cgroup_driver = Driver::Systemd;
+        host.cgroup_driver = Driver::systemd();
     }
     let plan = Plan::compile(bundle.spec(), &host)?;
     for warning in plan.warnings() {

@@ -7,7 +7,7 @@ use super::setting::Setting;
 use super::systemd::{self, Properties, Unit};
 use super::{v1, v2};
 use crate::error::{Error, Result};
-use crate::host::{Driver, Host};
+use crate::host::{Driver, Host, Manager};
 use crate::spec::{DeviceRule, Linux, Resources, Spec};
 
 /// What a configuration asks of cgroups.
@@ -68,8 +68,8 @@ impl Request {
         let optional = host.cgroups_are_optional && path.is_none() && writes.is_empty();
         let place = match host.cgroup_driver {
             Driver::Cgroupfs => Place::Path(path),
-            Driver::Systemd => {
-                let of_user = !host.uid.is_root() || host.in_user_namespace;
+            Driver::Systemd(manager) => {
+                let of_user = manager == Manager::User;
                 refuse_without_systemd(of_user, version)?;
                 // The id matters to no error.
                 Unit::parse(path.as_deref(), "id", of_user)?;

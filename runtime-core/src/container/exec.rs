@@ -116,9 +116,7 @@ impl Container {
         }
         let mut warnings = Vec::new();
         let process = Process::compile(process, "/process", &mut warnings)?;
-        if !process.labels.is_empty() {
-            process.labels.check(SecurityModules::probe(), "/process")?;
-        }
+        process.labels.check(SecurityModules::probe, "/process")?;
         let sub = SubCgroup::parse(&options.cgroups)?;
         sub.check(&self.record.cgroup)?;
         let score = process.oom_score_adj.or_else(|| {
@@ -145,12 +143,8 @@ impl Container {
             master: None,
             agent,
             state: self.record.hook_state(status),
+            attach: (entrance == Entrance::BySystemd).then(|| self.record.cgroup.clone()),
         };
-        if entrance == Entrance::BySystemd
-            && let Err(error) = self.record.cgroup.attach_by_systemd(starting.child.pid)
-        {
-            return Err(starting.end(error));
-        }
         match starting.lead(&channel, score, options) {
             Ok(()) => Ok(Executed {
                 child: starting.child,
@@ -209,7 +203,7 @@ impl Container {
             landlock: Ruleset::compile(
                 spec.annotations.as_ref(),
                 process.no_new_privileges,
-                landlock::version(),
+                landlock::version,
             )?,
             process,
             seccomp: linux
@@ -247,6 +241,8 @@ struct Starting {
     agent: Option<Agent>,
     /// Of the container, for the agent.
     state: HookState,
+    /// The cgroup that systemd has to move it to.
+    attach: Option<Cgroup>,
 }
 
 impl Starting {
@@ -259,6 +255,9 @@ impl Starting {
                 let _ = waitpid(first.pid, None);
             }
             other => return Err(self.failed(other)),
+        }
+        if let Some(cgroup) = &self.attach {
+            cgroup.attach_by_systemd(self.child.pid)?;
         }
         if let Some(score) = score {
             write_proc(self.child.pid, "oom_score_adj", &score.to_string())

@@ -49,7 +49,7 @@ impl Container {
         let linux = self.spec()?.linux.unwrap_or_default();
         let namespaces = Namespaces::compile(&linux)?;
         let mut mounts = mounts::compile(written, &namespaces, &mut warnings)?;
-        let label = labels::of_mounts(linux.mount_label.as_deref(), SecurityModules::probe())?;
+        let label = labels::of_mounts(linux.mount_label.as_deref(), SecurityModules::probe)?;
         mounts::label(&mut mounts, label.as_ref());
         let propagation = mounts::root_propagation(linux.rootfs_propagation.as_deref())?;
         let sources = mounts.iter().enumerate();

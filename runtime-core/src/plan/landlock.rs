@@ -92,11 +92,11 @@ struct NetPort {
 }
 
 impl Ruleset {
-    /// The ruleset of the annotation, for a kernel with this version of Landlock.
+    /// The ruleset of the annotation, for a kernel with this version of Landlock, which is asked for where it matters.
     pub(crate) fn compile(
         annotations: Option<&BTreeMap<String, String>>,
         no_new_privileges: bool,
-        version: u32,
+        version: impl FnOnce() -> u32,
     ) -> Result<Option<Self>> {
         let name = ANNOTATION.trim_start_matches("/annotations/");
         let Some(text) = annotations.and_then(|all| all.get(name)) else {
@@ -113,7 +113,7 @@ impl Ruleset {
             return Err(Error::invalid_spec(ANNOTATION, text));
         }
         let kernel = Kernel {
-            version,
+            version: version(),
             best_effort: written.best_effort,
         };
         let handled = Handled {
@@ -198,7 +198,7 @@ mod tests {
         Ruleset::compile(
             Some(&BTreeMap::from([(name, text.to_owned())])),
             true,
-            version,
+            || version,
         )
     }
 
@@ -269,7 +269,7 @@ mod tests {
         }
         let name = "org.ocirun.landlock".to_owned();
         let annotations = BTreeMap::from([(name, r#"{"scoped": ["signal"]}"#.to_owned())]);
-        let error = Ruleset::compile(Some(&annotations), false, 6).unwrap_err();
+        let error = Ruleset::compile(Some(&annotations), false, || 6).unwrap_err();
         assert!(error.to_string().contains("noNewPrivileges"), "{error}");
     }
 }
