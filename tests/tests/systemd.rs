@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ocirun_tests::{
-    Bundle, Container, Invocation, Need, eventually, program_in_path, runtime, suite,
+    Bundle, Container, Finished, Invocation, Need, eventually, program_in_path, runtime, suite,
 };
 use serde_json::{Value, json};
 
@@ -61,6 +61,29 @@ impl Unit {
 
     fn create(&self) {
         self.create_by(&runtime().program);
+    }
+
+    /// `run`, until its end.
+    fn run(&self) -> Finished {
+        self.by(&runtime().program, "run")
+            .arg("--bundle")
+            .arg(self.container.bundle.path())
+            .arg(&self.container.id)
+            .finish()
+    }
+
+    /// `run` in a mount namespace of its own, behind `script`, which finds the runtime's words in its own.
+    fn run_behind(&self, script: &str) -> Finished {
+        Invocation::new(&program_in_path("unshare").unwrap())
+            .args(["-m", "sh", "-c", script])
+            .arg(ocirun_tests::probe_program())
+            .arg(&runtime().program)
+            .args(["--systemd-cgroup", "--root"])
+            .arg(self.container.state_root())
+            .args(["run", "--bundle"])
+            .arg(self.container.bundle.path())
+            .arg(&self.container.id)
+            .finish()
     }
 
     fn delete_by(&self, program: &Path) {
@@ -203,12 +226,7 @@ fn the_end_of_run_stops_the_unit() {
     let container = bundle(json!({})).probe(&["exit", "3"]).container();
     let path = format!("ocirun-tests.slice:ocirun_tests:{}", container.id);
     let unit = Unit::with_path(container, &path);
-    let run = unit
-        .by(&runtime().program, "run")
-        .arg("--bundle")
-        .arg(unit.container.bundle.path())
-        .arg(&unit.container.id)
-        .finish();
+    let run = unit.run();
     assert_eq!(run.code(), 3, "{run}");
     eventually("no unit", || !unit.is_loaded());
 }
@@ -240,12 +258,7 @@ fn annotations_are_properties() {
 fn a_property_that_systemd_refuses() {
     let unit =
         Unit::new(bundle(json!({})).set("/annotations/org.systemd.property.NoSuchThing", "true"));
-    let run = unit
-        .by(&runtime().program, "run")
-        .arg("--bundle")
-        .arg(unit.container.bundle.path())
-        .arg(&unit.container.id)
-        .finish();
+    let run = unit.run();
     run.fails(1, "NoSuchThing");
     unit.container
         .verb("state")
@@ -254,12 +267,7 @@ fn a_property_that_systemd_refuses() {
 
 fn a_path_of_another_form_is_refused() {
     let unit = Unit::with_path(bundle(json!({})).container(), "/not/a/unit");
-    let run = unit
-        .by(&runtime().program, "run")
-        .arg("--bundle")
-        .arg(unit.container.bundle.path())
-        .arg(&unit.container.id)
-        .finish();
+    let run = unit.run();
     run.fails(
         1,
         "expected cgroupsPath to be of format \"slice:prefix:name\"",
@@ -285,16 +293,7 @@ fn without_an_answer_nothing_is_left() {
         && { \"$0\" listen /run/systemd/private & listener=$!; } \
         && while [ ! -S /run/systemd/private ]; do sleep 0.05; done; \
         \"$@\"; code=$?; kill $listener; exit $code";
-    let run = Invocation::new(&program_in_path("unshare").unwrap())
-        .args(["-m", "sh", "-c", script])
-        .arg(ocirun_tests::probe_program())
-        .arg(&runtime().program)
-        .args(["--systemd-cgroup", "--root"])
-        .arg(unit.container.state_root())
-        .args(["run", "--bundle"])
-        .arg(unit.container.bundle.path())
-        .arg(&unit.container.id)
-        .finish();
+    let run = unit.run_behind(script);
     run.fails(1, "systemd did not answer within");
     let left: Vec<PathBuf> = fs::read_dir(unit.container.state_root())
         .into_iter()
@@ -307,20 +306,7 @@ fn without_an_answer_nothing_is_left() {
 
 fn without_systemd_it_is_refused() {
     let unit = Unit::with_path(bundle(json!({})).container(), "a.slice:b:c");
-    let run = Invocation::new(&program_in_path("unshare").unwrap())
-        .args([
-            "-m",
-            "sh",
-            "-c",
-            "mount -t tmpfs tmpfs /run && exec \"$0\" \"$@\"",
-        ])
-        .arg(&runtime().program)
-        .args(["--systemd-cgroup", "--root"])
-        .arg(unit.container.state_root())
-        .args(["run", "--bundle"])
-        .arg(unit.container.bundle.path())
-        .arg(&unit.container.id)
-        .finish();
+    let run = unit.run_behind("mount -t tmpfs tmpfs /run && exec \"$@\"");
     run.fails(1, "systemd does not run this host");
 }
 
