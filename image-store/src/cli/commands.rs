@@ -69,18 +69,11 @@ pub async fn run(cli: &Cli) -> Result<()> {
             message,
             latest,
         } => {
-            let store = open(cli)?;
-            let (layers, _lease, base) = files::layers(&store, image)?;
-            let view = files::view(&store, &layers)?;
-            let name: Reference = name.parse()?;
-            let dir = files::open_dir(dir)?;
             let note = commit::Note {
                 message,
                 latest: *latest,
             };
-            let digest =
-                commit::commit(&store, &base, (view.as_fd(), dir.as_fd()), &name, note).await?;
-            show::line(&digest.to_string())
+            commit_image(cli, image, dir, name, note).await
         }
         Command::Push { image, destination } => push(cli, image, destination.as_deref()).await,
         Command::Import {
@@ -96,22 +89,7 @@ pub async fn run(cli: &Cli) -> Result<()> {
             image,
             destination,
             format,
-        } => {
-            let store = open(cli)?;
-            let digest = store.resolve(image)?;
-            let names = store
-                .images()?
-                .into_iter()
-                .find(|s| s.manifest == digest)
-                .map(|s| s.tags)
-                .unwrap_or_default();
-            let form = match format {
-                Format::OciDir => Form::Directory,
-                Format::OciArchive => Form::Archive,
-                Format::DockerArchive => Form::Docker,
-            };
-            archive::export(&store, &store.image(&digest)?, &names, form, destination)
-        }
+        } => export(cli, image, destination, *format),
     }
 }
 
@@ -247,6 +225,39 @@ async fn import(
         show::line(&digest.to_string())?;
     }
     Ok(())
+}
+
+fn export(cli: &Cli, image: &str, destination: &Path, format: Format) -> Result<()> {
+    let store = open(cli)?;
+    let digest = store.resolve(image)?;
+    let names = store
+        .images()?
+        .into_iter()
+        .find(|s| s.manifest == digest)
+        .map(|s| s.tags)
+        .unwrap_or_default();
+    let form = match format {
+        Format::OciDir => Form::Directory,
+        Format::OciArchive => Form::Archive,
+        Format::DockerArchive => Form::Docker,
+    };
+    archive::export(&store, &store.image(&digest)?, &names, form, destination)
+}
+
+async fn commit_image(
+    cli: &Cli,
+    image: &str,
+    dir: &Path,
+    name: &str,
+    note: commit::Note<'_>,
+) -> Result<()> {
+    let store = open(cli)?;
+    let (layers, _lease, base) = files::layers(&store, image)?;
+    let view = files::view(&store, &layers)?;
+    let name: Reference = name.parse()?;
+    let dir = files::open_dir(dir)?;
+    let digest = commit::commit(&store, &base, (view.as_fd(), dir.as_fd()), &name, note).await?;
+    show::line(&digest.to_string())
 }
 
 fn ls(cli: &Cli) -> Result<()> {
