@@ -6,6 +6,7 @@ pub mod dirs;
 pub mod lower;
 pub mod measure;
 pub mod remove;
+mod room;
 
 use crate::error::Result;
 use crate::seal::Leaf;

@@ -115,6 +115,7 @@ const ATTACKS: [(&str, &[&str]); 32] = [
         "bombs",
         &[
             "limits bombs_end_where_the_space_does",
+            "limits the_last_of_a_disk_is_left_to_others",
             "limits entries_are_counted",
             "unpack streams_in_every_compression",
         ],

@@ -5,6 +5,7 @@
     reason = "a test ends with the facts"
 )]
 
+use ocirun_tests::disk::mount_image;
 use ocirun_tests::image_support::{Bed, FakeRegistry, Header, Image, Tar, attack, digest, gzip};
 use ocirun_tests::{Need, own_program, suite};
 use serde_json::{Value, json};
@@ -124,6 +125,43 @@ fn bombs_end_where_the_space_does() {
         );
     });
     nix::mount::umount2(&store, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// On a large disk a bomb ends before others run out of space, and what it took is free again.
+fn the_last_of_a_disk_is_left_to_others() {
+    let bed = Bed::new();
+    let (at, disk) = (bed.path("mounted"), bed.path("disk"));
+    fs::create_dir(&at).unwrap();
+    fs::File::create(&disk).unwrap().set_len(20 << 30).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-O", "^has_journal", "-N", "1000", "-m", "0"])
+        .arg(&disk)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    mount_image(&disk, &at);
+    let free = || nix::sys::statvfs::statvfs(&at).unwrap();
+    let bytes = || free().blocks_available() * free().fragment_size();
+    let done = std::panic::catch_unwind(|| {
+        fs::create_dir(at.join("store")).unwrap();
+        std::os::unix::fs::symlink(at.join("store"), bed.path("store")).unwrap();
+        let others = fs::File::create(at.join("others")).unwrap();
+        let taken = i64::try_from(bytes() - (190 << 20)).unwrap();
+        nix::fcntl::fallocate(&others, nix::fcntl::FallocateFlags::empty(), 0, taken).unwrap();
+        let before = bytes();
+        let zeros = gzip(&vec![0; 16 << 20]);
+        let file = Header {
+            size: 1 << 30,
+            ..Header::new(b'0', "zeros")
+        };
+        let blob = [gzip(&file.block()), zeros.repeat(64)].concat();
+        let image = of_blob(blob, &digest(b""));
+        import(&bed, &image, Some("are kept"), MEMORY);
+        bed.ok(&["gc", "--all"]);
+        assert!(bytes() + (2 << 20) > before, "{} of {before}", bytes());
+    });
+    nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH).unwrap();
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
@@ -456,5 +494,8 @@ suite! {
         entries_are_counted, large_layers_take_little_memory, sparse_maps_have_bounds, times_and_names_at_their_ends,
         nobody_else_reaches_what_is_kept, labels_stay_labels, archives_name_only_their_members, a_tag_is_resolved_once,
         documents_lead_nowhere_else, answers_about_tokens_have_bounds,
+    ],
+    &[Need::Root, Need::Device("/dev/loop-control"), Need::Program("mkfs.ext4"), Need::Program("mount")] => [
+        the_last_of_a_disk_is_left_to_others,
     ],
 }

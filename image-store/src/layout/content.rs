@@ -1,15 +1,21 @@
 //! The content of a file: written as it arrives, hashed on the way, holes left as holes.
 
+use super::room::Room;
 use crate::error::{Context, Result};
 use crate::tar::Reader;
 use rustix::fs::ftruncate;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
 
-pub(super) fn write_plain<R: BufRead>(file: &OwnedFd, reader: &mut Reader<R>) -> Result<[u8; 32]> {
+pub(super) fn write_plain<R: BufRead>(
+    file: &OwnedFd,
+    reader: &mut Reader<R>,
+    room: &mut Room,
+) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     reader.body(|piece| {
         hasher.update(piece);
+        room.take(file, piece.len() as u64)?;
         write_all(file, piece)
     })?;
     Ok(*hasher.finalize().as_bytes())
@@ -25,9 +31,9 @@ fn write_all(file: &OwnedFd, mut data: &[u8]) -> Result<()> {
 
 pub(super) fn write_sparse<R: BufRead>(
     file: &OwnedFd,
-    size: u64,
-    extents: &[crate::tar::Extent],
+    (size, extents): (u64, &[crate::tar::Extent]),
     reader: &mut Reader<R>,
+    room: &mut Room,
 ) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     ftruncate(file, size).call(|| format!("ftruncate({size})"))?;
@@ -37,6 +43,7 @@ pub(super) fn write_sparse<R: BufRead>(
         rustix::fs::seek(file, rustix::fs::SeekFrom::Start(extent.offset)).call(|| "lseek")?;
         reader.piece(extent.length, |piece| {
             hasher.update(piece);
+            room.take(file, piece.len() as u64)?;
             write_all(file, piece)
         })?;
         at = extent.offset + extent.length;

@@ -7,6 +7,7 @@
 use super::Warnings;
 use super::content::{write_plain, write_sparse};
 use super::remove::remove_all;
+use super::room::Room;
 use crate::error::{Context, Error, Result};
 use crate::seal::{self, Body, Leaf, Meta};
 use crate::tar::{Entry, Kind, Reader, Time};
@@ -36,6 +37,7 @@ pub struct Dirs {
     privileged: bool,
     disk: u64,
     inodes: u64,
+    room: Room,
     warnings: Warnings,
     is_chained: bool,
     /// Something that was counted is gone again.
@@ -87,6 +89,7 @@ impl Dirs {
             privileged: rustix::process::geteuid().is_root(),
             disk: 0,
             inodes: 0,
+            room: Room::default(),
             warnings: Warnings::default(),
             is_chained: false,
             is_miscounted: false,
@@ -158,9 +161,10 @@ impl Dirs {
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(self.fd(tree, parent)?, name, flags, Mode::RUSR | Mode::WUSR)
             .call(|| format!("openat({:?}, O_CREAT|O_EXCL)", shown(name)))?;
+        self.room.take(&file, super::room::FILE)?;
         let content = match &entry.sparse {
-            None => write_plain(&file, reader)?,
-            Some(extents) => write_sparse(&file, entry.size, extents, reader)?,
+            None => write_plain(&file, reader, &mut self.room)?,
+            Some(extents) => write_sparse(&file, (entry.size, extents), reader, &mut self.room)?,
         };
         self.apply(&file, &mut meta)?;
         self.count(&file)?;
