@@ -24,6 +24,8 @@ pub enum Need {
     Delegated(&'static str),
     /// An ordinary user with a systemd manager of its own.
     UserSystemd,
+    /// Root, and a systemd manager of user 1000, in whose part of the hierarchy the test is not.
+    OthersSystemd,
     /// An ordinary user with subordinate ids and the programs that map them.
     SubordinateIds,
     /// The test machine: a virtual one that can be booted here.
@@ -91,6 +93,11 @@ impl Need {
                         Path::new(&directory).join("systemd/private").exists()
                     }),
                 "needs a user with a systemd manager".to_owned(),
+            ),
+            Self::OthersSystemd => (
+                nix::unistd::geteuid().is_root()
+                    && Path::new("/run/user/1000/systemd/private").exists(),
+                "needs root, and a systemd manager of user 1000".to_owned(),
             ),
             Self::SubordinateIds => (
                 !nix::unistd::geteuid().is_root()

@@ -291,6 +291,48 @@ fn a_limit_by_the_users_systemd() {
     });
 }
 
+/// Who logs in by ssh is in a part of the hierarchy that is not the user's own: systemd moves what is started.
+fn exec_from_outside_of_the_users_part() {
+    let mut container = owned(bundle().probe(&["pause"]));
+    container.bundle.spec["linux"]["cgroupsPath"] = format!(":outside:{}", container.id).into();
+    container.bundle.write();
+    let call = |verb: &str| {
+        let runtime = container.runtime().env("XDG_RUNTIME_DIR", "/run/user/1000");
+        runtime.arg("--systemd-cgroup").arg(verb)
+    };
+    call("create")
+        .arg("--bundle")
+        .arg(container.bundle.path())
+        .arg(&container.id)
+        .finish()
+        .ok();
+    call("start").arg(&container.id).finish().ok();
+    let unit = format!("user.slice/outside-{}.scope", container.id);
+    let cgroup = cgroup_of(&container);
+    assert!(cgroup.ends_with(&unit), "{cgroup:?}");
+    let members = || fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    let before = members().lines().count();
+    let (program, pid_file) = (ocirun_tests::PROBE, container.file("pid"));
+    call("exec")
+        .args(["--detach", "--pid-file"])
+        .arg(&pid_file)
+        .args([&container.id, program, "pause"])
+        .finish()
+        .ok();
+    let pid = fs::read_to_string(pid_file).unwrap();
+    let members = members();
+    assert!(
+        members.lines().any(|member| member == pid.trim()),
+        "{pid} in {members}"
+    );
+    assert_eq!(members.lines().count(), before + 1);
+    call("delete")
+        .args(["--force", &container.id])
+        .finish()
+        .ok();
+    eventually("no cgroup", || !cgroup.exists());
+}
+
 fn subordinate_ids_are_mapped() {
     let (first, count) = subordinate_ids().unwrap();
     let (uid, gid) = ids();
@@ -362,6 +404,7 @@ suite! {
         a_limit_without_delegation_is_an_error,
     ],
     &[Need::Delegated("memory"), Need::UserSystemd] => [a_limit_by_the_users_systemd],
+    &[Need::OthersSystemd, Need::UserNamespace] => [exec_from_outside_of_the_users_part],
     &[Need::UserNamespace, Need::SubordinateIds] => [
         subordinate_ids_are_mapped,
         ids_that_are_not_subordinate_are_refused,
