@@ -38,7 +38,7 @@ mod uploads;
 pub use lock::{Lease, Lock};
 
 /// The version of the layout; a store of another one is not touched.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// See the header. SQLite's shared memory takes 32 KiB, a collection's transaction about as much again.
 const RESERVE: &str = "reserve";
@@ -363,8 +363,7 @@ fn prepare(connection: &Connection) -> Result<()> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         VERSION => Ok(()),
-        // The first one had no table of uploads.
-        0 | 1 => {
+        0 => {
             let schema = include_str!("store/schema.sql");
             connection.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {schema} PRAGMA user_version = {VERSION}; COMMIT;"

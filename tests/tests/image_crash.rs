@@ -469,12 +469,51 @@ fn damage_is_found_and_repaired() {
     bed.assert_sound();
 }
 
+/// What cannot be fetched again is not served, and keeps its names until it can be.
+fn a_repair_that_fails_loses_no_name() {
+    let image = image();
+    let bed = Bed::new();
+    let layer = |bed: &Bed| {
+        let mut layers = fs::read_dir(bed.path("store/layers")).unwrap();
+        layers.next().unwrap().unwrap().path()
+    };
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = down.clone();
+    let registry = FakeRegistry::serving(&image, move |_| {
+        let missing = Answer::Whole(404, Vec::new(), Vec::new());
+        is_down.load(Ordering::Relaxed).then_some(missing)
+    });
+    let name = format!("{}/x:1", registry.host);
+    let other = format!("{}/other:2", registry.host);
+    bed.ok(&["pull", "-q", &name]);
+    for second in [&other, &"t.io/third:3".to_owned()] {
+        bed.ok(&["tag", &name, second]);
+    }
+    fs::write(layer(&bed).join("new"), "").unwrap();
+    down.store(true, Ordering::Relaxed);
+    let error = bed.fails(&["fsck", "--repair"]);
+    assert!(error.contains(&name) && error.contains(&other), "{error}");
+    bed.fails(&["inspect", &name]);
+    let error = bed.fails(&["fsck"]);
+    assert!(error.contains("1 images wait"), "{error}");
+    // A name may be given up.
+    bed.ok(&["rm", "t.io/third:3"]);
+    down.store(false, Ordering::Relaxed);
+    bed.ok(&["fsck", "--repair"]);
+    for name in [&name, &other] {
+        bed.ok(&["inspect", name]);
+    }
+    bed.fails(&["inspect", "t.io/third:3"]);
+    bed.ok(&["fsck"]);
+    bed.assert_sound();
+}
+
 suite! {
     &[Need::Root] => [
         a_killed_pull_leaves_nothing_broken, a_killed_removal_or_collection_leaves_nothing_broken, a_killed_pull_is_taken_up,
         a_killed_push_is_taken_up, what_an_earlier_pull_left_is_not_believed, a_killed_push_leaves_nothing_broken,
         a_killed_unpack_or_import_leaves_the_store_sound, no_space_is_an_error_that_leaves_the_store_sound,
-        damage_is_found_and_repaired,
+        damage_is_found_and_repaired, a_repair_that_fails_loses_no_name,
     ],
     &[Need::Root, Need::Program("strace")] => [failing_calls_leave_the_store_sound],
 }

@@ -5,6 +5,7 @@ use super::files;
 use super::show;
 use image_store::archive::{self, Archive, Form};
 use image_store::commit;
+use image_store::digest::Digest;
 use image_store::manifest::Platform;
 use image_store::pull::{self, Blobs};
 use image_store::registry::auth::{self, Credentials};
@@ -447,58 +448,60 @@ async fn fsck(cli: &Cli, repair: bool) -> Result<()> {
                 damage.kind, damage.key, damage.what
             ))?;
         }
+        for (digest, names) in &report.quarantined {
+            show::line(&format!("quarantined {digest} {}", names.join(" ")))?;
+        }
     }
-    if report.damaged.is_empty() {
+    if repair {
+        store.quarantine(&report.damaged)?;
+        return repair_images(cli, &store).await;
+    }
+    let (damaged, waiting) = (report.damaged.len(), report.quarantined.len());
+    if damaged + waiting == 0 {
         return Ok(());
     }
-    if !repair {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{} parts are damaged", report.damaged.len()),
-        ));
-    }
-    repair_images(cli, &store, &report.damaged).await
+    let text = format!("{damaged} parts are damaged, {waiting} images wait for --repair");
+    Err(Error::new(ErrorKind::Corrupt, text))
 }
 
-async fn repair_images(
-    cli: &Cli,
-    store: &Arc<Store>,
-    damaged: &[image_store::store::fsck::Damage],
-) -> Result<()> {
-    let mut sources = Vec::new();
-    for digest in damaged.iter().flat_map(|damage| &damage.images) {
-        sources.push((*digest, store.sources(digest)?));
-    }
-    let lost = store.quarantine(damaged)?;
+/// Fetches again what was taken out of use. What cannot be fetched waits for another time.
+async fn repair_images(cli: &Cli, store: &Arc<Store>) -> Result<()> {
     let registry = Arc::new(registry(cli));
-    for (digest, repositories) in sources {
+    let mut failed = None;
+    for (digest, names) in store.quarantined()? {
+        match fetch_again(store, &registry, &digest).await {
+            Ok(()) => {
+                store.restore(&digest)?;
+                show::line(&format!("fetched {digest} {} again", names.join(" ")))?;
+            }
+            Err(error) => {
+                let error = error.at(format!("{digest} {}", names.join(" ")));
+                failed = Some(match failed {
+                    Some(before) => Error::new(error.kind(), format!("{before}; {error}")),
+                    None => error,
+                });
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn fetch_again(store: &Arc<Store>, registry: &Arc<Registry>, digest: &Digest) -> Result<()> {
+    let mut failed = Error::new(ErrorKind::NotFound, "it is not known where it came from");
+    for repository in store.sources(digest)? {
+        let reference: Reference = format!("{repository}@{digest}").parse()?;
         let options = pull::Options {
             platform: Platform::host(),
             blobs: Blobs::Keep,
             parallel: 3,
             progress: show::progress(false, true),
         };
-        let mut last = Error::new(
-            ErrorKind::NotFound,
-            format!("{digest}: it is not known where it came from"),
-        );
-        let mut is_done = false;
-        for repository in repositories {
-            let reference: Reference = format!("{repository}@{digest}").parse()?;
-            match pull::pull(store, &registry, &reference, &options).await {
-                Ok(_) => is_done = true,
-                Err(error) => last = error,
-            }
+        match pull::pull(store, registry, &reference, &options).await {
+            Ok(_) => return Ok(()),
+            Err(error) => failed = error,
         }
-        if !is_done {
-            return Err(last);
-        }
-        for (tag, _) in lost.iter().filter(|(_, of)| *of == digest) {
-            store.tag(&digest, &tag.parse()?)?;
-        }
-        show::line(&format!("fetched {digest} again"))?;
     }
-    Ok(())
+    Err(failed)
 }
 
 fn df(cli: &Cli) -> Result<()> {

@@ -1,12 +1,14 @@
 //! Checks the store against its database: every layer's seal, every blob's and document's digest.
 
-use super::{Store, number};
+use super::{Store, now, number};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layout::measure;
+use crate::reference::Reference;
 use rusqlite::params;
 use rustix::fs::OFlags;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 /// What a check found.
@@ -20,6 +22,8 @@ pub struct Report {
     pub documents: u64,
     /// What is damaged or missing.
     pub damaged: Vec<Damage>,
+    /// Images that were taken out of use before, and their names.
+    pub quarantined: BTreeMap<Digest, Vec<String>>,
 }
 
 /// One damaged part and the images that have it.
@@ -36,10 +40,12 @@ pub struct Damage {
 }
 
 impl Store {
-    /// Reads everything. Damaged layers and blobs lose their rows, so that the next pull of an image that has them
-    /// fetches them anew; what stood there is removed by the next collection.
+    /// Reads everything, and changes nothing but sizes that the file system now counts otherwise.
     pub fn check(&self) -> Result<Report> {
-        let mut report = Report::default();
+        let mut report = Report {
+            quarantined: self.quarantined()?,
+            ..Report::default()
+        };
         for (key, seal) in
             self.pairs("SELECT key, seal FROM layer WHERE boot IS NULL OR boot = ?")?
         {
@@ -143,19 +149,18 @@ impl Store {
             .collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Takes damaged parts out of use together with the images that have them. Their tags are returned with the
-    /// manifests, so that they can be pulled again.
-    pub fn quarantine(&self, damaged: &[Damage]) -> Result<Vec<(String, Digest)>> {
+    /// Takes damaged parts out of use together with the images that have them, whose names are kept: see
+    /// [`Store::quarantined`].
+    pub fn quarantine(&self, damaged: &[Damage]) -> Result<()> {
         self.lasting_transaction(|t| {
-            let mut lost = Vec::new();
             for damage in damaged {
                 for manifest in &damage.images {
-                    let mut query =
-                        t.prepare("SELECT name FROM tag WHERE manifest = ? ORDER BY name")?;
-                    let tags = query
-                        .query_map([manifest], |row| row.get(0))?
-                        .collect::<rusqlite::Result<Vec<String>>>()?;
-                    lost.extend(tags.into_iter().map(|tag| (tag, *manifest)));
+                    t.execute(
+                        "INSERT OR IGNORE INTO quarantine (manifest, name, resolved) \
+                         SELECT manifest, coalesce(name, ''), coalesce(resolved, manifest) \
+                         FROM image LEFT JOIN tag USING (manifest) WHERE manifest = ?",
+                        [manifest],
+                    )?;
                     t.execute("DELETE FROM image WHERE manifest = ?", [manifest])?;
                 }
                 let sql = match damage.kind {
@@ -165,7 +170,45 @@ impl Store {
                 };
                 t.execute(sql, [damage.key])?;
             }
-            Ok(lost)
+            Ok(())
+        })
+    }
+
+    /// Images that were taken out of use and not yet fetched again, each with its names.
+    pub fn quarantined(&self) -> Result<BTreeMap<Digest, Vec<String>>> {
+        let database = self.database();
+        let mut query =
+            database.prepare("SELECT manifest, name FROM quarantine ORDER BY manifest, name")?;
+        let mut images = BTreeMap::new();
+        for row in query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            let (manifest, name): (Digest, String) = row?;
+            let names: &mut Vec<String> = images.entry(manifest).or_default();
+            names.extend(Some(name).filter(|name| !name.is_empty()));
+        }
+        Ok(images)
+    }
+
+    /// Gives an image that was fetched again the names back that no other has taken meanwhile.
+    pub fn restore(&self, manifest: &Digest) -> Result<()> {
+        self.lasting_transaction(|t| {
+            t.execute(
+                "INSERT OR IGNORE INTO tag (name, manifest, resolved, updated) \
+                 SELECT name, manifest, resolved, ?2 FROM quarantine WHERE manifest = ?1 AND name <> ''",
+                params![manifest, now()],
+            )?;
+            t.execute("DELETE FROM quarantine WHERE manifest = ?", [manifest])?;
+            Ok(())
+        })
+    }
+
+    /// Gives up an image of that name or digest, if there is one in quarantine.
+    pub(super) fn give_up(&self, text: &str) -> Result<Option<Digest>> {
+        let name = text.parse::<Reference>().map(|name| name.to_string());
+        self.lasting_transaction(|t| {
+            let sql = "DELETE FROM quarantine WHERE manifest = ?1 OR name = ?2 RETURNING manifest";
+            let mut query = t.prepare(sql)?;
+            let gone = query.query_map([text, &name.unwrap_or_default()], |row| row.get(0))?;
+            Ok(gone.last().transpose()?)
         })
     }
 }

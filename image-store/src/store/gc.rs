@@ -79,7 +79,7 @@ impl Store {
             )?;
             t.execute(
                 "DELETE FROM source WHERE digest NOT IN (SELECT digest FROM document UNION \
-                 SELECT blob FROM image_layer)",
+                 SELECT blob FROM image_layer UNION SELECT manifest FROM quarantine)",
                 [],
             )?;
             Ok(collected)

@@ -117,6 +117,7 @@ fn set_tag(t: &Transaction<'_>, tag: &str, manifest: &Digest, resolved: &Digest)
         "INSERT OR REPLACE INTO tag (name, manifest, resolved, updated) VALUES (?, ?, ?, ?)",
         params![tag, manifest, resolved, now()],
     )?;
+    t.execute("DELETE FROM quarantine WHERE name = ?", [tag])?;
     Ok(())
 }
 
@@ -249,7 +250,12 @@ impl Store {
 
     /// Takes a name away; the image goes with its last one, or at once when it is named by digest or id.
     pub fn remove(&self, text: &str) -> Result<Digest> {
-        let manifest = self.resolve(text)?;
+        let manifest = match self.resolve(text) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.give_up(text)?.ok_or(error);
+            }
+            found => found?,
+        };
         let name = text
             .parse::<Reference>()
             .ok()

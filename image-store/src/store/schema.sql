@@ -45,6 +45,13 @@ CREATE TABLE IF NOT EXISTS source (
     repository TEXT NOT NULL,
     PRIMARY KEY (digest, repository)
 ) STRICT;
+-- Images that were damaged, with their names, until they are fetched again; an image without a name has an empty one.
+CREATE TABLE IF NOT EXISTS quarantine (
+    manifest TEXT NOT NULL,
+    name TEXT NOT NULL,
+    resolved TEXT NOT NULL,
+    PRIMARY KEY (manifest, name)
+) STRICT;
 CREATE TABLE IF NOT EXISTS lease (
     id TEXT PRIMARY KEY,
     boot TEXT,
