@@ -2,7 +2,9 @@
 //! namespace it likes.
 //!
 //! Layers go in one by one (`lowerdir+`, Linux 6.5; by descriptor 6.13), so their number is not bounded by the length of
-//! an option string. See mount_namespaces(7), fsopen(2), and overlayfs.rst in the kernel's documentation.
+//! an option string; older kernels are served by [`paths`]. See mount_namespaces(7), fsopen(2), and overlayfs.rst in the kernel's documentation.
+
+mod paths;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use runtime_core::kernel::mount::{self as kernel, Scope};
@@ -32,9 +34,28 @@ pub enum Access<'a> {
     },
 }
 
-/// Makes the mount. `lowers` are the layers' directories, topmost first; `empty` is an empty directory, because a
-/// read-only overlay wants two layers at least.
+const INVALID: ErrorKind = ErrorKind::Os(Errno::INVAL.raw_os_error());
+
+/// Makes the mount. `lowers` are the layers' directories, topmost first, or what [`mapped`] made of them, which is used up
+/// by that; `empty` is an empty directory, because a read-only overlay wants two layers at least.
+///
+/// # Errors
+/// The kernel's. Before Linux 6.5 the directories of [`Access::ReadWrite`] have to be in one directory.
 pub fn overlay(
+    lowers: &[BorrowedFd<'_>],
+    empty: BorrowedFd<'_>,
+    access: Access<'_>,
+) -> Result<OwnedFd> {
+    match by_descriptors(lowers, empty, access) {
+        // Before 6.5 an option cannot be a descriptor at all, before 6.15 it cannot be that of a mapped layer.
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | INVALID) => {
+            paths::overlay(lowers, empty, access).map_err(|other| other.at(error))
+        }
+        made => made,
+    }
+}
+
+fn by_descriptors(
     lowers: &[BorrowedFd<'_>],
     empty: BorrowedFd<'_>,
     access: Access<'_>,
@@ -69,8 +90,7 @@ pub fn overlay(
 /// place among the lower layers.
 ///
 /// # Errors
-/// Of mount_setattr(2): the file system cannot show other owners, or the namespace is the machine's. Overlay takes such
-/// layers since Linux 6.15.
+/// Of mount_setattr(2): the file system cannot show other owners, or the namespace is the machine's.
 pub fn mapped(layer: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     let errno = |call: &'static str| move |errno| Error::os(call, &std::io::Error::from(errno));
     let view = kernel::clone_of(layer, Scope::One).map_err(errno("open_tree(layer)"))?;

@@ -414,6 +414,25 @@ fn owners_follow_a_user_namespace() {
     bed.assert_sound();
 }
 
+/// Mounts an image while the kernel refuses one call of fsconfig(2) with EINVAL; gives what strace saw.
+fn mount_refused_once(bed: &Bed, call: usize, mount: &[&str]) -> String {
+    let mount = bed.command(mount);
+    let log = bed.path("log");
+    let inject = format!("inject=fsconfig:error=EINVAL:when={call}");
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=fsconfig,mount", "-e", &inject])
+        .arg("-o")
+        .arg(&log)
+        .arg(mount.get_program())
+        .args(mount.get_args())
+        .output()
+        .unwrap();
+    let calls = fs::read_to_string(log).unwrap();
+    assert!(output.status.success(), "{output:?}: {calls}");
+    assert!(calls.contains("INJECTED"), "{calls}");
+    calls
+}
+
 /// Kernels before 6.13 take layers by path only: as if the first descriptor had been refused.
 fn older_kernels_get_paths() {
     let bed = Bed::new();
@@ -422,33 +441,45 @@ fn older_kernels_get_paths() {
     bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
     let target = bed.path("mnt");
     fs::create_dir(&target).unwrap();
-    let mount = bed.command(&["mount", "t.io/x:1", target.to_str().unwrap()]);
-    let log = bed.path("log");
-    let output = Command::new("strace")
-        .args([
-            "-f",
-            "-qq",
-            "-e",
-            "trace=fsconfig",
-            "-e",
-            "inject=fsconfig:error=EINVAL:when=1",
-            "-o",
-        ])
-        .arg(&log)
-        .arg(mount.get_program())
-        .args(mount.get_args())
-        .output()
-        .unwrap();
+    let at = target.to_str().unwrap();
+    let calls = mount_refused_once(&bed, 1, &["mount", "t.io/x:1", at]);
     let content = fs::read(target.join("etc/passwd"));
-    if output.status.success() {
-        bed.ok(&["umount", target.to_str().unwrap()]);
-    }
-    let calls = fs::read_to_string(log).unwrap();
+    bed.ok(&["umount", at]);
     assert_eq!(content.unwrap(), b"root:x:0:0::/:/bin/sh\n", "{calls}");
-    assert!(
-        calls.contains("INJECTED") && calls.contains("FSCONFIG_SET_STRING"),
-        "{calls}"
-    );
+    assert!(calls.contains("FSCONFIG_SET_STRING"), "{calls}");
+    bed.assert_sound();
+}
+
+/// Kernels before 6.5 take them in one option: as if the overlay had been refused. A name may have what options end with.
+fn the_oldest_kernels_get_one_option() {
+    let bed = Bed::new();
+    let layout = bed.path("layout");
+    let layers = (0..30).map(|n| Tar::new().file(&n.to_string(), b"x").end());
+    Image::new(&layers.collect::<Vec<_>>()).write_layout(&layout);
+    bed.ok(&["import", layout.to_str().unwrap(), "t.io/x:1"]);
+    let [target, upper] = ["mnt", r"up,per:\x"].map(|name| bed.path(name));
+    fs::create_dir(&target).unwrap();
+    let (at, upper_at) = (target.to_str().unwrap(), upper.to_str().unwrap());
+    let table = || {
+        fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = table();
+    // Thirty layers and the empty one go before the call that makes it.
+    let read_only = ["mount", "t.io/x:1", at];
+    let writable = ["mount", "--upper", upper_at, "t.io/x:1", at];
+    for (mount, calls, may_write) in [(&read_only[..], 32, false), (&writable[..], 34, true)] {
+        let calls = mount_refused_once(&bed, calls, mount);
+        let (mounts, count) = (table(), fs::read_dir(&target).unwrap().count());
+        let written = fs::write(target.join("new"), "").is_ok();
+        bed.ok(&["umount", at]);
+        assert!(calls.contains("lowerdir=0:1:2:"), "{calls}");
+        assert_eq!((mounts, count, written), (before + 1, 30, may_write));
+    }
+    assert!(upper.join("new").exists());
+    assert_eq!(table(), before);
     bed.assert_sound();
 }
 
@@ -457,5 +488,7 @@ suite! {
     &[Need::Root] => [bundles_of_hostile_images, mounts_show_the_union, commits_and_exports_go_round, a_bundle_runs],
     &[Need::Root, Need::UserNamespace] => [an_ordinary_user_pulls_unpacks_and_runs],
     &[Need::Root, Need::UserNamespace, Need::Program("unshare")] => [owners_follow_a_user_namespace],
-    &[Need::Root, Need::Program("strace")] => [older_kernels_get_paths],
+    &[Need::Root, Need::Program("strace"), Need::Kernel(6, 13)] => [
+        older_kernels_get_paths, the_oldest_kernels_get_one_option,
+    ],
 }
