@@ -81,7 +81,7 @@ impl Error {
 
     /// An argument of the caller cannot be.
     pub(crate) fn argument(text: impl Into<String>) -> Self {
-        Self::new(ErrorKind::InvalidArgument, text)
+        Self::new(ErrorKind::InvalidArgument, on_one_line(&text.into()))
     }
 
     /// The element at `pointer` cannot be what it is.
@@ -91,13 +91,13 @@ impl Error {
             ErrorKind::InvalidSpec {
                 pointer: pointer.to_owned(),
             },
-            format!("{shown}: {text}"),
+            on_one_line(&format!("{shown}: {text}")),
         )
     }
 
     /// This host or this version cannot do what is asked.
     pub(crate) fn unsupported(text: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Unsupported, text)
+        Self::new(ErrorKind::Unsupported, on_one_line(&text.into()))
     }
 
     /// The same error with `what` it happened to before it.
@@ -143,6 +143,19 @@ impl Error {
 #[must_use]
 pub fn describe(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc().to_lowercase())
+}
+
+/// What a configuration brings into a text may end lines and move cursors, unless it is written as code is.
+fn on_one_line(text: &str) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut line, c| {
+            if c.is_control() {
+                line.extend(c.escape_default());
+            } else {
+                line.push(c);
+            }
+            line
+        })
 }
 
 impl fmt::Display for Error {

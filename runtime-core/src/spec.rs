@@ -60,6 +60,28 @@ pub fn process_from_json(json: &[u8]) -> Result<Process> {
     parse(json, "process.json")
 }
 
+/// Reads `<uid>[:<gid>]`, as `exec --user` has it; `gid` is for where there is none.
+///
+/// Numbers and nothing else: what a name means is the image's word (CVE-2016-3697), and what is half a number nobody's
+/// (CVE-2026-30892).
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn user_from_text(text: &str, gid: u32) -> Result<(u32, u32)> {
+    let invalid = || Error::argument(format!("--user {text:?}: is not <uid>[:<gid>]"));
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|&id: &u32| is_number && id != u32::MAX)
+            .ok_or_else(invalid)
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
+        None => Ok((number(text)?, gid)),
+    }
+}
+
 /// Reads `linux.resources` from the bytes of a file given to `update --resources`.
 ///
 /// # Errors
@@ -585,6 +607,25 @@ pub struct InterfacePriority {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users() {
+        for (text, expected) in [
+            ("0", Some((0, 7))),
+            ("1000:1001", Some((1000, 1001))),
+            ("", None),
+            ("root", None),
+            ("+1", None),
+            ("-1", None),
+            ("1:", None),
+            (":1", None),
+            ("1:2:3", None),
+            ("4294967295", None),
+            ("4294967296", None),
+        ] {
+            assert_eq!(user_from_text(text, 7).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn granted_capabilities_are_ambient_only_where_inheritable() {

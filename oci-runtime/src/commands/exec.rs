@@ -78,7 +78,7 @@ fn process(flags: &Flags, command: &[String], spec: &Spec) -> Result<Process, Fa
         .get_or_insert_default()
         .extend(flags.values("env").map(str::to_owned));
     if let Some(user) = flags.value("user") {
-        (process.user.uid, process.user.gid) = user_of(user, process.user.gid)?;
+        (process.user.uid, process.user.gid) = spec::user_from_text(user, process.user.gid)?;
     }
     for gid in flags.list("additional-gids") {
         let gid = gid
@@ -122,45 +122,4 @@ fn read(path: &str) -> Result<Process, Failure> {
         return Err(Failure::File(text));
     }
     Ok(spec::process_from_json(&json)?)
-}
-
-/// Numbers and nothing else: what a name means is the image's word (CVE-2016-3697), and what is half a number nobody's
-/// (CVE-2026-30892).
-fn user_of(written: &str, gid: u32) -> Result<(u32, u32), Failure> {
-    let invalid = || Failure::Argument(format!("--user {written:?}: is not <uid>[:<gid>]"));
-    let number = |text: &str| {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse()
-            .ok()
-            .filter(|&id: &u32| is_number && id != u32::MAX)
-            .ok_or_else(invalid)
-    };
-    match written.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
-        None => Ok((number(written)?, gid)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users() {
-        for (written, expected) in [
-            ("0", Some((0, 7))),
-            ("1000:1001", Some((1000, 1001))),
-            ("", None),
-            ("root", None),
-            ("+1", None),
-            ("-1", None),
-            ("1:", None),
-            (":1", None),
-            ("1:2:3", None),
-            ("4294967295", None),
-            ("4294967296", None),
-        ] {
-            assert_eq!(user_of(written, 7).ok(), expected, "{written}");
-        }
-    }
 }

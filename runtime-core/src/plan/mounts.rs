@@ -304,10 +304,10 @@ fn check_proc(destination: &str, kind: &Kind, pointer: &str) -> Result<bool> {
     };
     if destination == "/proc" {
         return match kind {
-            Kind::New { filesystem, .. } if filesystem.as_c_str() != c"proc" => {
-                invalid("cannot be mounted because it is not of type proc")
-            }
-            _ => Ok(false),
+            // What a bind mount shows is seen when it is made.
+            Kind::Bind { .. } | Kind::Remount => Ok(false),
+            Kind::New { filesystem, .. } if filesystem.as_c_str() == c"proc" => Ok(false),
+            _ => invalid("cannot be mounted because it is not of type proc"),
         };
     }
     if !destination.starts_with("/proc/") || matches!(kind, Kind::Remount) {
