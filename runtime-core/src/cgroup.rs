@@ -39,6 +39,8 @@ mod update;
 mod v1;
 mod v2;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::dbus::fuzz as fuzz_dbus;
 use self::directory::{
     below, is_forbidden, make_directories, open_directory, open_write, refuse_used, remove_tree,
 };

@@ -31,8 +31,8 @@ pub struct Host {
     /// The cgroup hierarchies.
     pub(crate) cgroups: cgroup::Hierarchies,
     /// This and what follows is looked at when a configuration first asks for it, which few do.
-    landlock: OnceCell<u32>,
-    security: OnceCell<SecurityModules>,
+    pub(crate) landlock: OnceCell<u32>,
+    pub(crate) security: OnceCell<SecurityModules>,
 }
 
 /// Which Linux security modules are at work.

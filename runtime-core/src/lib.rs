@@ -40,6 +40,8 @@ mod container;
 mod error;
 pub mod features;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hooks;
 pub mod host;
 mod init;

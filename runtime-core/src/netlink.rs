@@ -254,7 +254,7 @@ fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 fn errno_of(message: &[u8]) -> nix::Result<()> {
     match number(message, 0).map(u32::cast_signed) {
         Some(0) => Ok(()),
-        Some(errno) => Err(Errno::from_raw(-errno)),
+        Some(errno) => Err(Errno::from_raw(errno.wrapping_neg())),
         None => Err(Errno::EBADMSG),
     }
 }
@@ -262,6 +262,24 @@ fn errno_of(message: &[u8]) -> nix::Result<()> {
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at + 4)?;
     Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// Any bytes from the kernel: what is read of them is no more than there is.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some((_, message, next)) = split(rest) {
+        assert!(message.len() + next.len() < rest.len());
+        rest = next;
+        let _ = errno_of(message);
+        if let Some(link) = parse_link(message) {
+            assert!(link.mtu.len() + link.hardware_address.len() <= 2 * message.len());
+        }
+        if let Some(address) = parse_address(message, 1) {
+            let values = address.attributes.iter().map(|(_, value)| value.len());
+            assert!(values.sum::<usize>() <= message.len());
+        }
+    }
 }
 
 /// Attributes, by kind.

@@ -531,6 +531,34 @@ impl Record {
     }
 }
 
+/// Any bytes as `state.json`, and as `/proc/PID/stat`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some(stat) = Stat::parse(bytes) {
+        let number = stat.start_time.to_string();
+        let is_written = bytes
+            .windows(number.len())
+            .any(|part| part == number.as_bytes());
+        // Zeros and a sign may stand before it.
+        assert!(is_written || number == "0", "{number}");
+    }
+    let Ok(record) = serde_json::from_slice::<Record>(bytes) else {
+        return;
+    };
+    let written = serde_json::to_value(&record);
+    let again = written.as_ref().ok().map(Record::deserialize);
+    let again = again
+        .and_then(std::result::Result::ok)
+        .map(serde_json::to_value);
+    assert_eq!(
+        again.and_then(std::result::Result::ok),
+        written.ok(),
+        "{record:?}"
+    );
+    let state = record.state(Status::Stopped);
+    assert_eq!((state.pid, &state.id), (0, &record.id));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ use crate::host::in_user_namespace;
 
 /// Longest message that is taken.
 const LONGEST: usize = 1 << 20;
+/// Bytes of the fixed part of a header.
+const HEADER: usize = 16;
 
 const METHOD_CALL: u8 = 1;
 const METHOD_RETURN: u8 = 2;
@@ -428,22 +430,36 @@ impl Connection {
 
     fn next(&mut self) -> Result<Message> {
         let broken = || Error::os("read(D-Bus): no message", Errno::EPROTO);
-        let mut bytes = vec![0; 16];
+        let mut bytes = vec![0; HEADER];
         self.receive(&mut bytes)?;
-        let length = |at: usize| -> Option<usize> {
-            let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
-            usize::try_from(u32::from_le_bytes(bytes)).ok()
-        };
-        let (Some(body), Some(fields), true) = (length(4), length(12), bytes[0] == b'l') else {
-            return Err(broken());
-        };
-        let rest = fields.next_multiple_of(8).saturating_add(body);
-        if rest > LONGEST {
-            return Err(broken());
-        }
-        bytes.resize(16 + rest, 0);
-        self.receive(&mut bytes[16..])?;
+        let rest = rest_of(&bytes).ok_or_else(broken)?;
+        bytes.resize(HEADER + rest, 0);
+        self.receive(&mut bytes[HEADER..])?;
         Message::parse(&bytes).ok_or_else(broken)
+    }
+}
+
+/// How much follows the fixed header of a message; none where it is not one that is read here.
+fn rest_of(header: &[u8]) -> Option<usize> {
+    let length = |at: usize| -> Option<usize> {
+        let bytes = header.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let rest = length(12)?.next_multiple_of(8).saturating_add(length(4)?);
+    (*header.first()? == b'l' && rest <= LONGEST).then_some(rest)
+}
+
+/// Any bytes from systemd: what is read of them is no more than there is.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    assert!(rest_of(bytes).is_none_or(|rest| rest <= LONGEST));
+    if let Some(message) = Message::parse(bytes) {
+        let texts = message
+            .texts
+            .iter()
+            .chain([&message.member, &message.error_name]);
+        let read: usize = texts.map(String::len).sum();
+        assert!(read <= bytes.len(), "{message:?}");
     }
 }
 

@@ -36,7 +36,7 @@ impl Hierarchies {
 
     /// `exists` tells of files: the kernel also names hierarchies that are mounted elsewhere, or only in another mount
     /// namespace.
-    fn parse(text: &str, exists: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn parse(text: &str, exists: impl Fn(&str) -> bool) -> Self {
         let mut hierarchies = Self::default();
         for line in text.lines() {
             let mut fields = line.splitn(3, ':').skip(1);

@@ -50,7 +50,7 @@ impl SubCgroup {
     }
 
     /// The cgroup below `directory`, which is that of `controllers`.
-    pub(super) fn below(&self, directory: &Path, controllers: &str) -> PathBuf {
+    pub(crate) fn below(&self, directory: &Path, controllers: &str) -> PathBuf {
         let names: Vec<&str> = controllers
             .split(',')
             .map(|name| name.strip_prefix("name=").unwrap_or(name))

@@ -59,7 +59,7 @@ pub(crate) struct Sets {
 
 impl Sets {
     /// Absent sets are empty. A name that is not known gives a warning, as newer callers name newer capabilities.
-    pub(super) fn compile(
+    pub(crate) fn compile(
         written: Option<&spec::Capabilities>,
         warnings: &mut Vec<String>,
     ) -> Self {

@@ -10,9 +10,13 @@ use std::path::PathBuf;
 
 mod architecture;
 mod filter;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
 mod interpreter;
 mod program;
+#[cfg(any(test, fuzzing))]
+mod reader;
 mod rules;
 mod table;
 #[cfg(test)]

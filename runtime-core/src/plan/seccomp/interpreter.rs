@@ -1,4 +1,8 @@
 //! Runs filters as the kernel does, see `kernel/seccomp.c` and `net/core/filter.c`, and refuses what it refuses.
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests and fuzzing, where a panic is a finding"
+)]
 
 use super::LONGEST;
 use crate::kernel::process::Instruction;
