@@ -29,8 +29,12 @@ pub(super) fn open(
     };
     let (slave, master) = open_terminal(root, terminal.size)?;
     let step = Step::Terminal;
-    let console = root
-        .find_or_make(c"/dev/console", Links::Follow, Leaf::File)
+    let dev = root
+        .find(c"/dev", Links::Follow)
+        .at(step, 0, "openat2(\"/dev\")")?;
+    // A link of that name is the image's, and leads to what the image would have covered.
+    let console = Root::new(dev)
+        .find_or_make(c"console", Links::Refuse, Leaf::File)
         .at(step, 0, "openat2(\"/dev/console\")")?;
     let tree = mount::clone_of(slave.as_fd(), Scope::One).at(step, 0, "open_tree(slave)")?;
     mount::attach(tree.as_fd(), console.as_fd()).at(step, 0, "move_mount(\"/dev/console\")")?;
