@@ -47,6 +47,7 @@ pub(crate) enum Step {
     UserNamespace,
     JoinNamespace,
     Session,
+    OomScore,
     Keyring,
     AppArmor,
     SeLinux,
@@ -102,6 +103,7 @@ const ALL: [Step; Step::LAST as usize + 1] = [
     Step::UserNamespace,
     Step::JoinNamespace,
     Step::Session,
+    Step::OomScore,
     Step::Keyring,
     Step::AppArmor,
     Step::SeLinux,
@@ -352,8 +354,10 @@ pub(crate) fn wait_for(channel: &Channel, message: Message) {
 /// Everything between the first clone and a process that is in all its namespaces but the cgroup namespace.
 fn enter_namespaces(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Result<()> {
     let namespaces = &plan.namespaces;
-    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+    if namespaces.waits_for_parent() {
         wait_for(channel, Message::Mapped);
+    }
+    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         become_root()?;
     }
     for (joined, namespace) in namespaces.joined.iter().zip(&prepared.joined) {
@@ -379,6 +383,11 @@ fn enter_namespaces(plan: &Plan, prepared: &Prepared, channel: &Channel) -> Resu
                 "write(\"/proc/self/timens_offsets\")",
             )?;
         }
+    }
+    if namespaces.joins(crate::spec::NamespaceKind::Pid) {
+        // Who is there already shall not have the host's files and root by way of the newcomer's /proc entries
+        // (CVE-2016-9962).
+        process::set_dumpable(false).at(Step::Session, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
     }
     // Joined PID and new time namespaces are those of children: the container is a second process, with the same parent.
     let flags = namespaces.flags_of_second_clone();

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  parent                                  child
-//!    clone3 ───────────────────────────────▶ (waits, if its ids have to be mapped)
-//!    maps written ── Mapped ───────────────▶ mounts that need no cgroup
+//!    clone3 ───────────────────────────────▶ (waits, if its ids have to be mapped or another process comes)
+//!    maps and score ── Mapped ─────────────▶ mounts that need no cgroup
 //!                 ◀────────────── Network ── (network devices to be moved)
 //!    moved ── DevicesMoved ────────────────▶
 //!    cgroups made ── Cgroups + fds ────────▶ enters them, cgroup namespace, other mounts

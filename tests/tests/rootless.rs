@@ -51,6 +51,15 @@ fn run_as_an_ordinary_user() {
     container.verb("state").fails(1, "container does not exist");
 }
 
+/// Who joins is out of the caller's reach, and has its score all the same.
+fn exec_takes_the_score_of_the_configuration() {
+    let bundle = bundle().set("/process/oomScoreAdj", 500);
+    let container = owned(bundle.probe(&["pause"]));
+    container.run_until_ready_detached();
+    let report = container.exec(&["report"]).ok().value();
+    assert_eq!(report["oom_score_adj"], "500", "{report}");
+}
+
 fn the_exit_code_comes_through() {
     assert_eq!(owned(bundle().probe(&["exit", "7"])).run().code(), 7);
 }
@@ -419,6 +428,7 @@ suite! {
     ] => [a_given_network_namespace],
     &[Need::UserNamespace] => [
         run_as_an_ordinary_user,
+        exec_takes_the_score_of_the_configuration,
         the_exit_code_comes_through,
         the_whole_life,
         files_belong_to_the_user,

@@ -335,6 +335,13 @@ impl Attempt {
         let first = self.init_pid();
         if plan.namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
             ids::map(first, &plan.namespaces.uid_map, &plan.namespaces.gid_map)?;
+        }
+        // A second process inherits it, and may be out of reach for who has no privilege.
+        if let Some(score) = plan.process.oom_score_adj {
+            write_proc(first, "oom_score_adj", &score.to_string())
+                .context(|| "process.oomScoreAdj")?;
+        }
+        if plan.namespaces.waits_for_parent() {
             let _ = channel.send(Message::Mapped);
         }
         if plan.namespaces.needs_second_process() {
@@ -345,10 +352,6 @@ impl Attempt {
         }
         let pid = self.init_pid();
         let alive = Identity::of(pid);
-        if let Some(score) = plan.process.oom_score_adj {
-            write_proc(pid, "oom_score_adj", &score.to_string())
-                .context(|| "process.oomScoreAdj")?;
-        }
         let id = &self.container.record.id;
         let created = cgroup.create(&plan.cgroup, id, pid);
         if created.is_err() {

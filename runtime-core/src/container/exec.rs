@@ -13,7 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 
 use super::agent::Agent;
-use super::create::{Terminal, write_proc};
+use super::create::Terminal;
 use super::{Child, Container, failure};
 use crate::cgroup::{Cgroup, SubCgroup};
 use crate::error::{Call, Context, Error, ErrorKind, Result};
@@ -74,6 +74,7 @@ enum Entrance {
 /// What the children need to get into the container.
 struct Entry {
     process: Process,
+    oom_score: Option<i32>,
     seccomp: Option<Program>,
     landlock: Option<Ruleset>,
     personality: Option<u64>,
@@ -124,7 +125,7 @@ impl Container {
                 .as_ref()
                 .and_then(|process| process.oom_score_adj)
         });
-        let entry = self.entry(spec, process, options, &sub)?;
+        let entry = self.entry(spec, (process, score), options, &sub)?;
         let (channel, childs) = Channel::pair().call(|| "socketpair(SOCK_SEQPACKET)")?;
         let agent = Agent::of(entry.seccomp.as_ref())?;
         let (side, entrance) = self.fork_into_cgroup(&sub)?;
@@ -145,7 +146,7 @@ impl Container {
             state: self.record.hook_state(status),
             attach: (entrance == Entrance::BySystemd).then(|| self.record.cgroup.clone()),
         };
-        match starting.lead(&channel, score, options) {
+        match starting.lead(&channel, options) {
             Ok(()) => Ok(Executed {
                 child: starting.child,
                 master: starting.master,
@@ -179,7 +180,7 @@ impl Container {
     fn entry(
         &self,
         spec: &Spec,
-        process: Process,
+        (process, oom_score): (Process, Option<i32>),
         options: &ExecOptions,
         sub: &SubCgroup,
     ) -> Result<Entry> {
@@ -206,6 +207,7 @@ impl Container {
                 landlock::version,
             )?,
             process,
+            oom_score,
             seccomp: linux
                 .seccomp
                 .as_ref()
@@ -246,7 +248,7 @@ struct Starting {
 }
 
 impl Starting {
-    fn lead(&mut self, channel: &Channel, score: Option<i32>, options: &ExecOptions) -> Result<()> {
+    fn lead(&mut self, channel: &Channel, options: &ExecOptions) -> Result<()> {
         match self.next(channel)? {
             Some(Message::Second(pid)) => {
                 let pid = Pid::from_raw(pid);
@@ -258,10 +260,6 @@ impl Starting {
         }
         if let Some(cgroup) = &self.attach {
             cgroup.attach_by_systemd(self.child.pid)?;
-        }
-        if let Some(score) = score {
-            write_proc(self.child.pid, "oom_score_adj", &score.to_string())
-                .context(|| "process.oomScoreAdj")?;
         }
         if let Some(socket) = &options.pidfd_socket {
             files::send_pidfd(socket, "setns", self.child.pidfd.as_fd())?;
@@ -321,6 +319,14 @@ fn first_process(mut entry: Entry, channel: &Channel) -> ! {
 
 fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
     let affinity = &entry.process.scheduling.affinity;
+    if let Some(score) = entry.oom_score {
+        // With the caller's rights, and while the file is the caller's.
+        init::write_file("/proc/self/oom_score_adj", score.to_string().as_bytes()).at(
+            Step::OomScore,
+            0,
+            format_args!("write(\"/proc/self/oom_score_adj\", {score})"),
+        )?;
+    }
     // Nobody in the container may look into this process while it has still the host's rights (CVE-2016-9962).
     process::set_dumpable(false).at(Step::JoinNamespace, 0, "prctl(PR_SET_DUMPABLE, 0)")?;
     environment::confine_first(affinity)?;

@@ -112,6 +112,7 @@ fn general(failure: &Failure, element: Option<String>) -> Error {
         Step::UserNamespace => "user namespace".to_owned(),
         Step::JoinNamespace => "namespaces".to_owned(),
         Step::Session => "session".to_owned(),
+        Step::OomScore => "process.oomScoreAdj".to_owned(),
         Step::Keyring => "session keyring".to_owned(),
         Step::AppArmor => "process.apparmorProfile".to_owned(),
         Step::SeLinux => "process.selinuxLabel".to_owned(),

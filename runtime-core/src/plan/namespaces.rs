@@ -139,6 +139,12 @@ impl Namespaces {
             || self.new.contains(NamespaceKind::Time.flag())
     }
 
+    /// Whether the first process waits until the parent has done what a user namespace or a second process would be
+    /// out of its reach for.
+    pub(crate) fn waits_for_parent(&self) -> bool {
+        self.new.contains(CloneFlags::CLONE_NEWUSER) || self.needs_second_process()
+    }
+
     /// New namespaces made by the first clone. A cgroup namespace is made later, by who is in its cgroup already.
     pub(crate) fn flags_of_first_clone(&self) -> CloneFlags {
         if self.needs_second_process() {
