@@ -37,6 +37,7 @@ mod harness;
 pub mod image_support;
 pub mod machine;
 mod need;
+mod outside;
 mod programs;
 mod sockets;
 mod spec;
@@ -48,6 +49,7 @@ pub use command::{Finished, Invocation, Running};
 pub use container::Container;
 pub use harness::Suite;
 pub use need::{Need, subordinate_ids};
+pub use outside::{CANARY, Outside};
 pub use programs::{
     Kind, Runtime, build, differs_on_runc, own_program, probe_program, program_in_path, runtime,
 };

@@ -292,16 +292,6 @@ fn a_working_directory_through_a_descriptor() {
     }
 }
 
-/// CVE-2016-9962: nobody inside may attach to the process that joins before it is confined.
-fn the_waiting_init_is_not_dumpable() {
-    let container = Bundle::new().probe(&["pause"]).container();
-    container.create().ok();
-    let owner = fs::metadata(format!("/proc/{}/environ", container.pid()))
-        .unwrap()
-        .uid();
-    assert_eq!(owner, 0);
-}
-
 /// CVE-2022-29162 and its kin: exec gives no inheritable capabilities.
 fn exec_gives_no_inheritable_capabilities() {
     let container = with_all_capabilities().probe(&["pause"]).container();
@@ -398,7 +388,6 @@ suite! {
         the_program_of_the_runtime_cannot_be_overwritten,
         the_runtime_as_its_own_payload_harms_nothing,
         a_working_directory_through_a_descriptor,
-        the_waiting_init_is_not_dumpable,
         exec_gives_no_inheritable_capabilities,
         passwd_that_is_a_link_is_read_inside_only,
         a_hostile_proc_behind_a_link_in_the_path,

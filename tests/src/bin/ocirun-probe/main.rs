@@ -5,6 +5,7 @@
 //! `{"errno":"EACCES"}` where the kernel refused it. The last step decides the exit status.
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod describe;
 mod files;
 mod process;
@@ -86,6 +87,9 @@ fn step(words: &[&str]) -> Outcome {
         ["trap"] => signals::trap(),
         ["winch"] => signals::winch(),
         ["syscall", name] => syscalls::attempt(name),
+        ["pry", stop] => attacks::pry(stop),
+        ["seize", stop] => attacks::seize(stop),
+        ["swap", one, other, stop] => attacks::swap(one, other, stop),
         _ => files::step(words),
     }
 }
