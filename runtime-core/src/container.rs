@@ -23,8 +23,9 @@ mod agent;
 pub(crate) mod create;
 pub(crate) mod exec;
 mod failure;
+pub(crate) mod group;
 mod idmap;
-mod ids;
+pub(crate) mod ids;
 mod mounts;
 mod net_devices;
 mod prepare;
@@ -52,7 +53,7 @@ pub struct Container {
     record: Record,
 }
 
-/// A process that is a child of this one.
+/// A process, which is a child of this one where this one started it.
 #[derive(Debug)]
 pub struct Child {
     /// As this process sees it.
@@ -302,6 +303,35 @@ impl Container {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.record.cgroup.stats()
+    }
+
+    /// How many of its processes the kernel has killed for lack of memory. To be asked before the container is deleted.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.record.cgroup.oom_kills()
+    }
+
+    /// Whether the end of its first process is the end of all of them: it is the first of a PID namespace.
+    #[must_use]
+    pub fn has_own_pids(&self) -> bool {
+        self.record.own_pids
+    }
+
+    /// Its first process, by a new descriptor; none where that has ended and was waited for.
+    ///
+    /// # Errors
+    /// The errno of pidfd_open(2).
+    pub fn first_process(&self) -> Result<Option<Child>> {
+        let Some(init) = self.record.init else {
+            return Ok(None);
+        };
+        let pid = Pid::from_raw(init.pid);
+        let pidfd = match pidfd::open(pid) {
+            Err(Errno::ESRCH) => return Ok(None),
+            pidfd => pidfd.call(|| format!("pidfd_open({pid})"))?,
+        };
+        // The descriptor may be of a later process of that pid: if the one meant is there now, it is of that one.
+        Ok(init.exists().then_some(Child { pid, pidfd }))
     }
 
     /// Begins to watch for processes killed for lack of memory. None where its memory is not counted.

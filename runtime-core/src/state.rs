@@ -139,6 +139,11 @@ impl Identity {
         })
     }
 
+    /// Whether this very process is still there, if only as a zombie.
+    pub(crate) fn exists(self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.start_time == self.start_time)
+    }
+
     /// Whether this very process still runs. A zombie does not.
     pub(crate) fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| {

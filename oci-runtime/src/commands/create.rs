@@ -184,6 +184,7 @@ fn make(
         env,
         notify: crate::notify::callers().is_some(),
         init: super::init::program(flags, bundle.spec())?,
+        root: None,
     };
     Ok(Container::create(
         &invocation.root()?,

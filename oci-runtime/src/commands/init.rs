@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use runtime_core::InitProgram;
 use runtime_core::spec::{NamespaceKind, Spec};
+use runtime_core::{InitProgram, InitRuns};
 
 use super::Failure;
 use crate::cli::Flags;
@@ -31,6 +31,7 @@ pub(super) fn program(flags: &Flags, spec: &Spec) -> Result<Option<InitProgram>,
             .chain(["--"])
             .filter_map(|word| CString::new(word).ok())
             .collect(),
+        program: InitRuns::Program,
         env: CString::new(mask).into_iter().collect(),
     }))
 }

@@ -3,14 +3,59 @@
 use std::path::{Path, PathBuf};
 
 use super::Cgroup;
-use super::directory::below;
-use crate::error::{Error, Result};
+use super::directory::{below, make_directories};
+use crate::error::{Call, Error, Result};
 
 /// A cgroup below the container's, for `exec --cgroup`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SubCgroup {
     /// Paths by controller; the one without a controller is for all others.
     paths: Vec<(Option<String>, String)>,
+}
+
+impl Cgroup {
+    /// The cgroup `name` below this one, in the hierarchy by which processes are best found and killed, and the word
+    /// for [`SubCgroup::parse`] that leads there.
+    pub(crate) fn group(&self, name: &str) -> Option<(Self, String)> {
+        if let Some(directory) = self.v2() {
+            let group = Self {
+                unified: Some(directory.join(name)),
+                ..Self::default()
+            };
+            return Some((group, name.to_owned()));
+        }
+        let (controller, directory) = ["freezer", "pids", "devices", "memory"]
+            .into_iter()
+            .find_map(|controller| Some((controller, self.directory(controller)?)))?;
+        let group = Self {
+            v1: vec![super::Directory {
+                controllers: controller.to_owned(),
+                path: directory.join(name),
+            }],
+            ..Self::default()
+        };
+        Some((group, format!("{controller}:{name}")))
+    }
+
+    /// Makes its directories, without limits.
+    ///
+    /// # Errors
+    /// The errno of mkdir(2).
+    pub(crate) fn make_directories(&self) -> Result<()> {
+        self.directories().try_for_each(make_directories)
+    }
+
+    /// Removes its directories where nothing is in them.
+    ///
+    /// # Errors
+    /// `EBUSY` where processes or cgroups are.
+    pub(crate) fn remove_empty(&self) -> Result<()> {
+        self.directories()
+            .try_for_each(|path| match std::fs::remove_dir(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other.call(|| format!("rmdir({path:?})")),
+            })
+    }
 }
 
 impl SubCgroup {

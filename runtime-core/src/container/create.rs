@@ -54,8 +54,12 @@ pub struct CreateOptions {
     /// Whether its program may tell how it gets on: it then finds a `NOTIFY_SOCKET`, see sd_notify(3), at which
     /// [`Created::notify`] or [`Container::notify_socket`] listens.
     pub notify: bool,
-    /// What runs as the container's first process, and runs the program in its turn.
+    /// What runs as the container's first process.
     pub init: Option<InitProgram>,
+    /// A detached mount (open_tree(2), fsmount(2)) that is the root file system, owned. The container gets it at
+    /// `root.path` of the configuration, a directory that need not have anything in it: no other process ever sees it
+    /// mounted.
+    pub root: Option<OwnedFd>,
 }
 
 /// A program of the caller's own that a container gets as its first process, whatever its image has.
@@ -66,10 +70,21 @@ pub struct CreateOptions {
 pub struct InitProgram {
     /// A static ELF program.
     pub bytes: &'static [u8],
-    /// Its name and flags; the words of the container's program follow.
+    /// Its name and flags.
     pub args: Vec<CString>,
+    /// What becomes of the container's own program.
+    pub program: InitRuns,
     /// Variables added to its environment, which are those of the container's program.
     pub env: Vec<CString>,
+}
+
+/// What a program of [`InitProgram`] has to do with the container's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitRuns {
+    /// It runs it: its words follow the flags.
+    Program,
+    /// Nothing: `process.args` are not looked at, and the root may be empty.
+    Nothing,
 }
 
 impl Default for CreateOptions {
@@ -85,6 +100,7 @@ impl Default for CreateOptions {
             env: Vec::new(),
             notify: false,
             init: None,
+            root: None,
         }
     }
 }
@@ -145,7 +161,7 @@ impl Container {
             add_notify_socket(&mut plan, root, id);
         }
         if let Some(init) = &options.init {
-            plan.process.run_by(&init.args, &init.env);
+            plan.process.run_by(init);
         }
         let record = Record {
             oci_version: bundle.spec().oci_version.clone(),

@@ -14,7 +14,7 @@ use crate::spec::IdMapping;
 ///
 /// # Errors
 /// Those of writing; what the two programs say.
-pub(super) fn map(pid: Pid, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+pub(crate) fn map(pid: Pid, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     if geteuid().is_root() {
         write_map(pid, "uid_map", uids).context(|| "linux.uidMappings")?;
         return write_map(pid, "gid_map", gids).context(|| "linux.gidMappings");

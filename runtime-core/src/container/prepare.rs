@@ -13,7 +13,7 @@ use super::idmap::UserNamespaces;
 use super::net_devices;
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::error::{Call, Context, Result};
+use crate::error::{Call, Context, Error, Result};
 use crate::files;
 use crate::hooks::HookState;
 use crate::init::{BindSource, Pivot, Prepared, TerminalTo, Wait};
@@ -37,11 +37,16 @@ pub(super) fn prepare(
     hook_state: HookState,
 ) -> Result<Prepared> {
     let can_mount = plan.can_mount;
+    if options.root.is_some() && !can_mount {
+        return Err(Error::unsupported(
+            "a detached root needs the right to mount (CAP_SYS_ADMIN)",
+        ));
+    }
     let root = bundle.open_root()?;
     let joined = joined(plan)?;
     let mut users = UserNamespaces::new(joined_user(plan, &joined));
     let root_tree = can_mount
-        .then(|| clone_root(root.dir.as_fd(), plan, &mut users))
+        .then(|| root_tree(root.dir.as_fd(), options.root.as_ref(), plan, &mut users))
         .transpose()
         .context(|| "root")?;
     let mut binds = Vec::with_capacity(plan.mounts.len());
@@ -95,14 +100,25 @@ fn sealed(init: &InitProgram) -> Result<OwnedFd> {
     seal::sealed_memory(c"ocirun-init", &mut &*init.bytes).context(|| "init program")
 }
 
-/// A detached clone of the root. The root mount itself is shared only once it is the root, for pivot_root wants it
-/// otherwise.
-fn clone_root<'a>(
+/// The root as a detached mount: a clone of what is at `at`, or the one that was given. The root mount itself is shared
+/// only once it is the root, for pivot_root wants it otherwise.
+fn root_tree<'a>(
     at: BorrowedFd<'_>,
+    given: Option<&OwnedFd>,
     plan: &'a Plan,
     users: &mut UserNamespaces<'a>,
 ) -> Result<OwnedFd> {
-    let tree = clone_tree(at, Scope::Tree, plan)?;
+    let tree = match given {
+        // A mount that is not attached anywhere cannot be cloned before Linux 6.15; nor need it be.
+        Some(given) => {
+            let tree = given.try_clone().call(|| "fcntl(root, F_DUPFD_CLOEXEC)")?;
+            let (propagation, scope) = plan.root.propagation;
+            mount::set_propagation(tree.as_fd(), scope, propagation)
+                .call(|| format!("mount_setattr({propagation:?})"))?;
+            tree
+        }
+        None => clone_tree(at, Scope::Tree, plan)?,
+    };
     if let Some(ids) = &plan.root.ids {
         mount::set_id_map(tree.as_fd(), Scope::One, users.of(ids)?)
             .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)")?;

@@ -22,6 +22,9 @@ const MOST_PASSWD: u64 = 1 << 20;
 /// Tells now what `execve` would tell too late for `create`.
 pub(crate) fn find_program(process: &Process) -> Result<()> {
     let program = &process.program;
+    if program.candidates.is_empty() {
+        return Ok(());
+    }
     match usable(program) {
         Ok(_) => Ok(()),
         Err(errno) => Err(errno).at(Step::Program, 0, format_args!("stat({})", program.name)),
@@ -90,11 +93,11 @@ pub(crate) fn replace(
         Ok(()) | Err(Errno::EINVAL | Errno::ENOSYS) => {}
         Err(errno) => return Err(errno).at(step, 0, "close_range()"),
     }
-    let path =
-        usable(&process.program).at(step, 0, format_args!("stat({})", process.program.name))?;
     if let Some(init) = init {
         return execveat(init, &process.args, &process.env.strings).at(step, 0, "execveat(init)");
     }
+    let path =
+        usable(&process.program).at(step, 0, format_args!("stat({})", process.program.name))?;
     let errno = execve(path, &process.args, &process.env.strings);
     Err(errno).at(step, 0, format_args!("execve({path:?})"))
 }

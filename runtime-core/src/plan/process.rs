@@ -11,6 +11,7 @@ use super::c_string;
 use super::capabilities::Sets;
 use super::labels::Labels;
 use super::scheduling::Scheduling;
+use crate::container::create::{InitProgram, InitRuns};
 use crate::error::{Error, Result};
 use crate::kernel::exec::CStrings;
 use crate::kernel::tty::Size;
@@ -38,7 +39,7 @@ pub(crate) struct Process {
 pub(crate) struct Program {
     /// As given.
     pub(crate) name: String,
-    /// Paths to try, in order; one where the name has a slash.
+    /// Paths to try, in order; one where the name has a slash; none where it is not run at all.
     pub(crate) candidates: Vec<CString>,
 }
 
@@ -131,10 +132,16 @@ impl Process {
 
 impl Process {
     /// Lets another program run this one: its words and variables come to those of this.
-    pub(crate) fn run_by(&mut self, args: &[CString], env: &[CString]) {
-        let own = self.args.strings().iter();
-        self.args = CStrings::new(args.iter().chain(own).cloned().collect());
-        self.env.add(env.iter().cloned());
+    pub(crate) fn run_by(&mut self, init: &InitProgram) {
+        let own = match init.program {
+            InitRuns::Program => self.args.strings(),
+            InitRuns::Nothing => {
+                self.program.candidates.clear();
+                &[]
+            }
+        };
+        self.args = CStrings::new(init.args.iter().chain(own).cloned().collect());
+        self.env.add(init.env.iter().cloned());
     }
 }
 

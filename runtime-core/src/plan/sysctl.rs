@@ -31,7 +31,7 @@ const IPC: [&str; 10] = [
     "kernel.msg_next_id",
 ];
 
-pub(super) fn compile(
+pub(crate) fn compile(
     written: Option<&BTreeMap<String, String>>,
     namespaces: &Namespaces,
 ) -> Result<Vec<Sysctl>> {
