@@ -6,11 +6,16 @@
 //!   shim.sock                  0600, where the shim serves
 //!   shim.pid                   its pid; locked by flock(2) as long as it lives
 //!   shim.log                   its words, bounded
+//!   shim.json                  what a shim leaves for the next one
 //!   ns/{user,net,ipc,uts,pid}  where namespaces are pinned
 //!   shm/                       the pod's /dev/shm
-//!   containers/<id>/
+//!   init/                      the first process of a shared PID namespace
+//!   runtime/<id>/              the runtime's files of a container: `ocirun --root <pod>/runtime list` shows them
+//!   containers/<id>/           made where it is missing, removed where it is empty
 //!     exit.json                ExitFile, once it has ended
-//!     …                        the shim's other files of the container
+//!     shim.json                what a shim leaves for the next one
+//!     stdin, stdout, stderr    FIFOs
+//!     io.sock                  where the process that writes the log is spoken to
 //! ```
 //!
 //! Files are written beside their place and renamed into it: what is read is whole.
@@ -137,6 +142,24 @@ impl PodDirectory {
         self.0.join("shim.log")
     }
 
+    /// What a shim leaves for the next one of the pod.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.0.join("shim.json")
+    }
+
+    /// The runtime's files of the containers, as those of `ocirun --root`.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.0.join("runtime")
+    }
+
+    /// The first process of a shared PID namespace, as a container of its own.
+    #[must_use]
+    pub fn init(&self) -> PathBuf {
+        self.0.join("init")
+    }
+
     /// Where the namespace `name` is pinned: `user`, `net`, `ipc`, `uts`, `pid`.
     #[must_use]
     pub fn namespace(&self, name: &str) -> PathBuf {
@@ -159,6 +182,18 @@ impl PodDirectory {
     #[must_use]
     pub fn container(&self, id: &str) -> PathBuf {
         self.containers().join(id)
+    }
+
+    /// What a shim leaves of the container `id` for the next one.
+    #[must_use]
+    pub fn shim_file(&self, id: &str) -> PathBuf {
+        self.container(id).join("shim.json")
+    }
+
+    /// Where the keeper of the streams of the container `id` is spoken to.
+    #[must_use]
+    pub fn keeper_socket(&self, id: &str) -> PathBuf {
+        self.container(id).join("io.sock")
     }
 
     /// [`ExitFile`] of the container `id`.

@@ -176,7 +176,7 @@ pub struct Exit {
     /// Whether the kernel killed a process of the container for lack of memory.
     #[prost(bool, tag = "3")]
     pub oom: bool,
-    /// When it was seen to have ended; 0 where its program never ran.
+    /// When it was seen to have ended.
     #[prost(int64, tag = "4")]
     pub exited_at: i64,
     /// Whether the code is not known: nobody was there to see it.
@@ -398,8 +398,6 @@ pub enum EventKind {
     Exited = 3,
     /// It was removed.
     Deleted = 4,
-    /// The kernel killed one of its processes for lack of memory; it may go on.
-    Oom = 5,
 }
 
 /// An event. The first of a stream come after those that `State`, asked on the same connection after `Events`, tells.
