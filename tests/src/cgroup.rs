@@ -9,6 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::pod::is_alive;
+
 /// Mount points of all cgroup hierarchies with the controllers of each (none for cgroup2).
 fn hierarchies() -> &'static [(PathBuf, Vec<String>)] {
     static FOUND: OnceLock<Vec<(PathBuf, Vec<String>)>> = OnceLock::new();
@@ -103,6 +105,18 @@ impl Cgroup {
             .collect()
     }
 
+    /// Processes in it and below, zombies not counted, in the order of their ids.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Pid> {
+        let mut pids = Vec::new();
+        for directory in self.existing() {
+            collect(&directory, &mut pids);
+        }
+        pids.sort();
+        pids.dedup();
+        pids
+    }
+
     /// Kills every process in it, and removes it.
     pub(crate) fn destroy(&self) {
         let existing = self.existing();
@@ -120,6 +134,13 @@ pub(crate) fn remove_suite_directory() {
     for (at, _) in hierarchies() {
         let _absent = fs::remove_dir(at.join(suite_directory().trim_start_matches('/')));
     }
+}
+
+fn collect(directory: &Path, pids: &mut Vec<Pid>) {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let pid = |line: &str| line.parse().ok().map(Pid::from_raw);
+    pids.extend(text.lines().filter_map(pid).filter(|pid| is_alive(*pid)));
+    children(directory).for_each(|child| collect(&child, pids));
 }
 
 fn children(directory: &Path) -> impl Iterator<Item = PathBuf> {

@@ -38,6 +38,7 @@ pub mod image_support;
 pub mod machine;
 mod need;
 mod outside;
+pub mod pod;
 mod programs;
 mod sockets;
 mod spec;

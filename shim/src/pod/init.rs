@@ -117,7 +117,6 @@ fn config(pod: &Pod) -> Value {
             "args": ["ocirun-init"],
             "user": {"uid": 0, "gid": 0},
             "noNewPrivileges": true,
-            "oomScoreAdj": -998,
         },
         "linux": {
             "namespaces": namespaces,

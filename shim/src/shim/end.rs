@@ -7,7 +7,7 @@ use ocirun_shim::files::ExitFile;
 use ocirun_shim::wire::{Code, EventKind};
 use prost::Message;
 use runtime_core::kernel::pidfd;
-use runtime_core::{Container as Runtime, Root};
+use runtime_core::{Container as Runtime, ErrorKind, Root};
 
 use super::{Shim, Task};
 use crate::connection::CallId;
@@ -250,6 +250,10 @@ impl Shim {
 }
 
 fn kill_all(root: Root, id: &str) -> Result<Answer> {
-    Runtime::open(&root, id)?.kill_all(libc::SIGKILL)?;
+    match Runtime::open(&root, id) {
+        // It has ended and was removed meanwhile.
+        Err(error) if *error.kind() == ErrorKind::NotFound => {}
+        container => container?.kill_all(libc::SIGKILL)?,
+    }
     Ok(Answer::default())
 }

@@ -70,6 +70,7 @@ fn step(words: &[&str]) -> Outcome {
         ["report"] => Ok(report::all()),
         ["describe"] => describe::print(),
         ["print", ref text @ ..] => Ok(Value::from(text.join(" "))),
+        ["lines", from, count] => process::lines(from.parse()?, count.parse()?),
         ["stderr", text] => {
             eprintln!("{text}");
             Ok(Value::Null)

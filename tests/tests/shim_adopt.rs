@@ -1,0 +1,200 @@
+//! A shim that is killed is replaced, and the next one takes over what it finds.
+//!
+//! `OCIRUN_TEST_KILLS=` is how often it is killed at some moment of a container's life, 30 times unless told.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ocirun_shim::wire::{Code, ContainerStatus, CreateRequest, DeleteRequest, StartRequest};
+use ocirun_tests::pod::{Pod, exec_request, is_alive};
+use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
+use serde_json::json;
+
+fn pausing() -> Bundle {
+    Bundle::new().probe(&["pause"])
+}
+
+fn running_containers_are_adopted() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundles = [pausing(), Bundle::new().probe(&["trap"])];
+    client.run(&pod.request("a", &bundles[0]));
+    client.run(&pod.request("b", &bundles[1]));
+    eventually("it listens", || pod.log("b").contains("ready"));
+    let before = client.state().containers;
+    pod.replace_shim();
+    let mut client = pod.client();
+    assert_eq!(client.state().containers, before);
+    let output = client
+        .exec(&exec_request("a", &[PROBE, "print", "x"]))
+        .unwrap();
+    assert_eq!(output.stdout, b"\"x\"\n");
+    let exit = client.stop("a", 0, 0).unwrap();
+    assert_eq!((exit.code, exit.unknown), (137, false));
+    let exit = client.stop("b", 0, 60_000).unwrap();
+    assert_eq!((exit.code, exit.unknown), (0, false));
+    assert!(pod.log("b").contains("end"));
+    client.delete("a").unwrap();
+}
+
+fn an_end_that_no_shim_saw_is_told() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new().probe(&["trap", ",", "exit", "9"]);
+    let pid = client.run(&pod.request("c", &bundle)).pid;
+    eventually("it listens", || pod.log("c").contains("ready"));
+    pod.kill_shim();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    eventually("it has ended, and was waited for", || {
+        !fs::exists(format!("/proc/{pid}")).unwrap()
+    });
+    assert!(pod.start_shim().status.success());
+    let exit = pod.client().wait("c");
+    assert_eq!((exit.code, exit.unknown), (9, false));
+    assert!(pod.log("c").contains("end"));
+}
+
+fn what_waits_to_be_started_is_adopted() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new().probe(&["print", "hello"]);
+    client.create(&pod.request("c", &bundle)).unwrap();
+    pod.replace_shim();
+    let mut client = pod.client();
+    let state = client.container("c").unwrap();
+    assert_eq!(state.status(), ContainerStatus::Created);
+    client.start("c").unwrap();
+    assert_eq!(client.wait("c").code, 0);
+    assert!(pod.log("c").contains("hello"));
+}
+
+fn an_end_that_was_told_stays() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new().probe(&["exit", "4"]);
+    client.run(&pod.request("c", &bundle));
+    let exit = client.wait("c");
+    pod.replace_shim();
+    let mut client = pod.client();
+    assert_eq!(client.wait("c"), exit);
+    client.delete("c").unwrap();
+    pod.replace_shim();
+    assert!(pod.client().state().containers.is_empty());
+}
+
+fn a_terminal_is_adopted() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new()
+        .set("/process/terminal", true)
+        .probe(&["winch"]);
+    client.run(&pod.request("c", &bundle));
+    eventually("it listens", || pod.log("c").contains("columns"));
+    pod.replace_shim();
+    let mut client = pod.client();
+    let request = ocirun_shim::wire::ResizePtyRequest {
+        id: "c".to_owned(),
+        width: 99,
+        height: 5,
+    };
+    eventually("it is resized", || {
+        client.call("ResizePty", &request).is_ok()
+    });
+    eventually("it knows", || pod.log("c").contains("99"));
+}
+
+fn one_shim_serves_a_pod() {
+    let pod = Pod::new();
+    let output = pod.start_shim();
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(words.contains("a shim serves this pod already"), "{words}");
+    pod.client().state();
+}
+
+fn asked_to_end_it_leaves_the_pod_to_the_next() {
+    let pod = Pod::new();
+    let bundle = pausing();
+    let created = pod.client().run(&pod.request("c", &bundle));
+    let shim = pod.shim_pid();
+    kill(shim, Signal::SIGTERM).unwrap();
+    eventually("it has ended", || !is_alive(shim));
+    assert!(is_alive(Pid::from_raw(created.pid)));
+    assert!(pod.start_shim().status.success());
+    assert_eq!(pod.client().container("c").unwrap().pid, created.pid);
+}
+
+/// Whatever it was at, the next one finishes or undoes it, and the same request then succeeds.
+fn killed_at_any_moment_it_leaves_nothing_half_done() {
+    let kills = std::env::var("OCIRUN_TEST_KILLS").map_or(30, |text| text.parse().unwrap());
+    let pod = Pod::with(&json!({"namespaces": {"network": true, "ipc": true, "uts": true}}));
+    let bundle = pausing();
+    let request = pod.request("c", &bundle);
+    for round in 0..kills {
+        let mut client = pod.client();
+        match round % 3 {
+            0 => drop(client.send("Create", &request)),
+            1 => {
+                create(&pod, &request);
+                let id = "c".to_owned();
+                client.send("Start", &StartRequest { id });
+            }
+            _ => {
+                create(&pod, &request);
+                start(&pod);
+                let id = "c".to_owned();
+                client.send("Delete", &DeleteRequest { id, force: true });
+            }
+        }
+        std::thread::sleep(Duration::from_micros(700 * (round / 3)));
+        pod.replace_shim();
+    }
+    create(&pod, &request);
+    start(&pod);
+    let mut client = pod.client();
+    client.stop("c", 0, 0).unwrap();
+    client.delete("c").unwrap();
+    assert_eq!(bundle.cgroup().existing(), Vec::<std::path::PathBuf>::new());
+    assert!(!pod.directory.container("c").exists());
+}
+
+/// Creates it where it is not there.
+fn create(pod: &Pod, request: &CreateRequest) {
+    let mut client = pod.client();
+    match client.create(request) {
+        Ok(_) => {}
+        Err(status) => assert_eq!(status.code, Code::AlreadyExists as i32, "{status:?}"),
+    }
+    let state = client.container("c").unwrap();
+    if state.status() == ContainerStatus::Exited {
+        client.delete("c").unwrap();
+        client.create(request).unwrap();
+    }
+}
+
+/// Starts it where it does not run.
+fn start(pod: &Pod) {
+    let mut client = pod.client();
+    if client.container("c").unwrap().status() == ContainerStatus::Created {
+        client.start("c").unwrap();
+    }
+    let state = client.container("c").unwrap();
+    assert_eq!(state.status(), ContainerStatus::Running);
+    assert!(state.started_at > 0);
+}
+
+suite! {
+    &[Need::Root] => [
+        running_containers_are_adopted,
+        what_waits_to_be_started_is_adopted,
+        an_end_that_was_told_stays,
+        a_terminal_is_adopted,
+        one_shim_serves_a_pod,
+        asked_to_end_it_leaves_the_pod_to_the_next,
+        killed_at_any_moment_it_leaves_nothing_half_done,
+    ],
+    &[Need::Root, Need::Kernel(6, 15)] => [an_end_that_no_shim_saw_is_told],
+}
