@@ -4,7 +4,7 @@
 //! <pod>/                       0700; its name is the pod's id
 //!   pod.json                   PodFile; written by who starts the shim, before that
 //!   shim.sock                  0600, where the shim serves
-//!   shim.pid                   its pid; locked by flock(2) as long as it lives
+//!   shim.pid                   its pid; locked by fcntl(2) as long as it lives
 //!   shim.log                   its words, bounded
 //!   shim.json                  what a shim leaves for the next one
 //!   ns/{user,net,ipc,uts,pid}  where namespaces are pinned

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -138,7 +138,13 @@ fn prepare(directory: &PodDirectory, ready: &OwnedFd) -> Result<(File, shim::Shi
     Ok((lock, shim))
 }
 
-/// Makes this process the only one of the pod: as long as it lives it holds the lock of `shim.pid`.
+/// `F_WRLCK` and `SEEK_SET`, in the size that `struct flock` has them in.
+const WRITE_LOCK: libc::c_short = 1;
+/// See [`WRITE_LOCK`].
+const FROM_START: libc::c_short = 0;
+
+/// Makes this process the only one of the pod: as long as it lives it holds the lock of `shim.pid`, which unlike one of
+/// flock(2) its forks have no part in.
 fn lock(directory: &PodDirectory) -> Result<File> {
     let path = directory.pid_file();
     let mut options = OpenOptions::new();
@@ -151,15 +157,22 @@ fn lock(directory: &PodDirectory) -> Result<File> {
     let mut file = options
         .open(&path)
         .call(|| format!("open({path:?}, O_CREAT)"))?;
-    if let Err(error) = file.try_lock() {
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        let text = format!(
-            "{path:?}: a shim serves this pod already: {}: {error}",
-            pid.trim()
-        );
-        return Err(Failure::new(ocirun_shim::wire::Code::AlreadyExists, text));
-    }
+    let whole = libc::flock {
+        l_type: WRITE_LOCK,
+        l_whence: FROM_START,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let text = format!("{path:?}: a shim serves this pod already: {pid}");
+            return Err(Failure::new(ocirun_shim::wire::Code::AlreadyExists, text));
+        }
+        locked => locked.call(|| format!("fcntl({path:?}, F_SETLK)"))?,
+    };
     file.set_len(0).call(|| format!("ftruncate({path:?})"))?;
     file.write_all(std::process::id().to_string().as_bytes())
         .call(|| format!("write({path:?})"))?;
