@@ -20,6 +20,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
+use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 use ocirun_shim::files::PodDirectory;
 use runtime_core::kernel::clone::{Parent, Side, fork_into};
@@ -126,6 +127,7 @@ fn serve(directory: &PodDirectory, ready: OwnedFd) -> ! {
 fn prepare(directory: &PodDirectory, ready: &OwnedFd) -> Result<(File, shim::Shim)> {
     nix::unistd::setsid().call(|| "setsid()")?;
     nix::unistd::chdir("/").call(|| "chdir(\"/\")")?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let kept = [ready.as_raw_fd()];
     close_all_but(3, kept).call(|| "close_range()")?;
     let lock = lock(directory)?;
@@ -233,7 +235,7 @@ fn listen_at(path: &Path) -> Result<OwnedFd> {
     let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .call(|| "socket(AF_UNIX, SOCK_STREAM)")?;
     let address = UnixAddr::new(&new).call(|| format!("bind({new:?})"))?;
-    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let mask = nix::sys::stat::umask(Mode::from_bits_truncate(0o177));
     let bound = bind(listener.as_raw_fd(), &address);
     nix::sys::stat::umask(mask);
     bound.call(|| format!("bind({new:?})"))?;

@@ -46,6 +46,8 @@ pub(crate) enum Timer {
     Announce(String),
     /// An exec has had its time.
     Exec(u64),
+    /// Connections are taken again.
+    Accept,
 }
 
 /// Descriptors and times.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
@@ -67,6 +68,7 @@ pub(crate) struct Shim {
     reactor: Reactor,
     signals: SignalFd,
     listener: OwnedFd,
+    listener_token: Token,
     connections: HashMap<u64, Connection>,
     containers: BTreeMap<String, Container>,
     execs: HashMap<u64, Exec>,
@@ -89,13 +91,14 @@ impl Shim {
     pub(crate) fn new(pod: Pod, signals: SignalFd, listener: OwnedFd) -> Result<Self> {
         let mut reactor = Reactor::new()?;
         reactor.watch(&signals, EpollFlags::EPOLLIN, Source::Signals)?;
-        reactor.watch(&listener, EpollFlags::EPOLLIN, Source::Listener)?;
+        let listener_token = reactor.watch(&listener, EpollFlags::EPOLLIN, Source::Listener)?;
         let mut shim = Self {
             root: Root::new(pod.directory().runtime()),
             pod,
             reactor,
             signals,
             listener,
+            listener_token,
             connections: HashMap::new(),
             containers: BTreeMap::new(),
             execs: HashMap::new(),
@@ -155,6 +158,7 @@ impl Shim {
             Timer::Adopted(id) => self.adopted_has_ended(&id),
             Timer::Announce(id) => self.announce(&id),
             Timer::Exec(number) => self.exec_is_late(number),
+            Timer::Accept => self.take_connections(EpollFlags::EPOLLIN),
         }
     }
 
@@ -269,8 +273,16 @@ impl Shim {
 
     fn accept(&mut self) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let Ok(fd) = accept4(self.listener.as_raw_fd(), flags) else {
-            return;
+        let fd = match accept4(self.listener.as_raw_fd(), flags) {
+            Ok(fd) => fd,
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS) => {
+                // Who waits goes on waiting; the others are served meanwhile.
+                self.take_connections(EpollFlags::empty());
+                self.reactor
+                    .after(Duration::from_millis(100), Timer::Accept);
+                return;
+            }
+            Err(_) => return,
         };
         let socket = runtime_core::kernel::fd::owned_from_message(fd);
         let peer = getsockopt(&socket, PeerCredentials);
@@ -286,6 +298,11 @@ impl Shim {
             }
             Err(failure) => self.log(&failure.text),
         }
+    }
+
+    fn take_connections(&self, flags: EpollFlags) {
+        self.reactor
+            .change(&self.listener, flags, self.listener_token);
     }
 
     fn receive(&mut self, number: u64, flags: EpollFlags) {

@@ -527,6 +527,66 @@ fn many_at_once_are_created_once() {
     assert_eq!(bundle.cgroup().processes().len(), 1);
 }
 
+/// The hook reads a FIFO that nobody writes to.
+fn a_hook_that_hangs_holds_only_its_own_container() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let fifo = pod.scratch().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let cat = ocirun_tests::program_in_path("cat").unwrap();
+    let hanging = pausing().set(
+        "/hooks/createRuntime",
+        json!([{"path": cat, "args": ["cat", fifo]}]),
+    );
+    let call = client.send("Create", &pod.request("slow", &hanging));
+    let quick = Bundle::new().probe(&["exit", "0"]);
+    client.run(&pod.request("quick", &quick));
+    assert_eq!(client.wait("quick").code, 0);
+    let state = client.container("slow").unwrap();
+    assert_eq!(state.status(), ContainerStatus::Unspecified);
+    refused(
+        client.start("slow"),
+        Code::FailedPrecondition,
+        "being created",
+    );
+    refused(
+        client.delete("slow"),
+        Code::FailedPrecondition,
+        "not stopped",
+    );
+    delete_by_force(&mut client, "slow").unwrap();
+    assert!(client.answer(call).is_err());
+    assert_eq!(client.container("slow"), None);
+    assert!(hanging.cgroup().processes().is_empty());
+    assert_eq!(
+        hanging.cgroup().existing(),
+        Vec::<std::path::PathBuf>::new()
+    );
+    // Once more, and now it goes on.
+    let call = client.send("Create", &pod.request("slow", &hanging));
+    fs::write(&fifo, "").unwrap();
+    client.answer(call).unwrap();
+    client.start("slow").unwrap();
+}
+
+fn an_input_is_empty_or_stays_open() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundles = [0, 1].map(|_| Bundle::new().probe(&["cat"]));
+    client.run(&pod.request("none", &bundles[0]));
+    assert_eq!(client.wait("none").code, 0);
+    let request = CreateRequest {
+        stdin: true,
+        ..pod.request("open", &bundles[1])
+    };
+    client.run(&request);
+    let fifo = pod.directory.container("open").join("stdin");
+    fs::write(&fifo, "heard\n").unwrap();
+    eventually("it is heard", || pod.log("open").contains("heard"));
+    // Another writer has come and gone.
+    assert!(client.container("open").unwrap().exit.is_none());
+}
+
 fn a_stopped_pod_takes_nothing_new() {
     let pod = Pod::new();
     let mut client = pod.client();
@@ -566,6 +626,8 @@ suite! {
         a_detached_root_is_seen_by_nobody_else,
         a_caller_that_gives_up_finds_it_done,
         many_at_once_are_created_once,
+        a_hook_that_hangs_holds_only_its_own_container,
+        an_input_is_empty_or_stays_open,
         a_stopped_pod_takes_nothing_new,
     ],
     &[Need::Root, Need::Cgroup("pids")] => [a_container_is_updated_and_measured],

@@ -65,16 +65,15 @@ impl Shim {
             return Err(Failure::new(Code::AlreadyExists, text));
         }
         let file = file_of(request)?;
-        let directory = self.pod.directory().container(&request.id);
-        disk::make_directory(&directory)?;
-        disk::write_json(&self.pod.directory().shim_file(&request.id), &file)?;
         let root_path = match &request.rootfs {
             Some(Rootfs::Path(path)) => Some(absolute("rootfs", path)?),
             _ => None,
         };
+        let ends = self.make_files(&request.id, &file).inspect_err(|_| {
+            let _ = self.remove_files(&request.id);
+        })?;
         let mut container = Container::new(file, Phase::Creating);
         container.waiting.create.push(call);
-        let ends = open_streams(&directory, container.file.stdin)?;
         container.outputs = ends.outputs;
         container.input = ends.input;
         let work = Work {
@@ -97,6 +96,14 @@ impl Shim {
         self.containers.insert(request.id.clone(), container);
         self.begin(job, Task::Create(request.id.clone()));
         Ok(())
+    }
+
+    /// Makes the directory of a container, so that whoever comes after a killed shim knows that one was begun.
+    fn make_files(&self, id: &str, file: &ContainerFile) -> Result<Ends> {
+        let directory = self.pod.directory().container(id);
+        disk::make_directory(&directory)?;
+        disk::write_json(&self.pod.directory().shim_file(id), file)?;
+        open_streams(&directory, file.stdin)
     }
 
     /// The job has ended: the keeper is started, and the container exists when that has opened the log.
@@ -175,6 +182,9 @@ impl Shim {
         self.tell(EventKind::Created, id);
         self.answer_all(calls, &Ok(answer.encode_to_vec()));
         self.settle(id);
+        if self.pod.is_stopped() {
+            self.kill_whole(id);
+        }
     }
 
     /// Takes back what there is of a container, and answers with `failure` when that is done.
