@@ -17,7 +17,7 @@ use crate::hooks::{self, HookState};
 use crate::kernel::pidfd;
 use crate::plan::hooks::Hooks;
 use crate::spec::{Resources, Spec};
-use crate::state::{Directory, Lock, Record, Root, State, Status};
+use crate::state::{Directory, Identity, Lock, Record, Root, State, Status};
 
 mod agent;
 pub(crate) mod create;
@@ -332,6 +332,13 @@ impl Container {
         };
         // The descriptor may be of a later process of that pid: if the one meant is there now, it is of that one.
         Ok(init.exists().then_some(Child { pid, pidfd }))
+    }
+
+    /// How its first process ended, in the form of wait(2), where it has and nobody has waited for it: whoever's child it
+    /// is. See [`crate::kernel::pidfd::exit_status`] for later.
+    #[must_use]
+    pub fn unreaped_status(&self) -> Option<i32> {
+        self.record.init.and_then(Identity::zombie)
     }
 
     /// Begins to watch for processes killed for lack of memory. None where its memory is not counted.

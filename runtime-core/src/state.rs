@@ -144,6 +144,14 @@ impl Identity {
         Stat::read(self.pid).is_some_and(|stat| stat.start_time == self.start_time)
     }
 
+    /// How this very process ended, in the form of wait(2), as long as nobody has waited for it.
+    pub(crate) fn zombie(self) -> Option<i32> {
+        let is_it = |stat: &Stat| stat.start_time == self.start_time && stat.state == b'Z';
+        Stat::read(self.pid)
+            .filter(is_it)
+            .and_then(|stat| stat.exit_code)
+    }
+
     /// Whether this very process still runs. A zombie does not.
     pub(crate) fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| {
@@ -155,6 +163,8 @@ impl Identity {
 struct Stat {
     state: u8,
     start_time: u64,
+    /// In the form of wait(2); 0 for who may not trace the process.
+    exit_code: Option<i32>,
 }
 
 impl Stat {
@@ -173,7 +183,12 @@ impl Stat {
         let mut fields = stat.get(after_name..)?.split(|&byte| byte == b' ');
         let state = *fields.next()?.first()?;
         let start_time = str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-        Some(Self { state, start_time })
+        let exit_code = fields.nth(29).and_then(|code| str::from_utf8(code).ok());
+        Some(Self {
+            state,
+            start_time,
+            exit_code: exit_code.and_then(|code| code.trim_end().parse().ok()),
+        })
     }
 }
 
@@ -590,6 +605,30 @@ mod tests {
         let stat = Stat::parse(stat).unwrap();
         assert_eq!((stat.state, stat.start_time), (b'S', 4242));
         assert!(Stat::parse(b"").is_none() && Stat::parse(b"7 (a)").is_none());
+    }
+
+    #[test]
+    fn a_zombie_tells_how_it_ended() {
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", "read gone; exit 7"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let identity = Identity::of(pid).unwrap();
+        assert_eq!(identity.zombie(), None);
+        drop(child.stdin.take());
+        let pidfd = crate::kernel::pidfd::open(pid).unwrap();
+        let ended = crate::kernel::pidfd::wait_end(
+            std::os::fd::AsFd::as_fd(&pidfd),
+            nix::poll::PollTimeout::NONE,
+        );
+        assert_eq!(ended, Ok(true));
+        assert!(identity.exists() && !identity.is_alive());
+        assert_eq!(identity.zombie(), Some(7 << 8));
+        child.wait().unwrap();
+        assert!(!identity.exists());
+        assert_eq!(identity.zombie(), None);
     }
 
     #[test]

@@ -40,6 +40,21 @@ fn running_containers_are_adopted() {
     client.delete("a").unwrap();
 }
 
+/// Whoever waits for orphans on this machine may take its time.
+fn an_end_that_nobody_has_waited_for_is_told() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new().probe(&["trap", ",", "exit", "9"]);
+    let pid = Pid::from_raw(client.run(&pod.request("c", &bundle)).pid);
+    eventually("it listens", || pod.log("c").contains("ready"));
+    pod.kill_shim();
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("it has ended", || !is_alive(pid));
+    assert!(pod.start_shim().status.success());
+    let exit = pod.client().wait("c");
+    assert_eq!((exit.code, exit.unknown), (9, false));
+}
+
 fn an_end_that_no_shim_saw_is_told() {
     let pod = Pod::new();
     let mut client = pod.client();
@@ -196,5 +211,8 @@ suite! {
         asked_to_end_it_leaves_the_pod_to_the_next,
         killed_at_any_moment_it_leaves_nothing_half_done,
     ],
-    &[Need::Root, Need::Kernel(6, 15)] => [an_end_that_no_shim_saw_is_told],
+    &[Need::Root, Need::Kernel(6, 15)] => [
+        an_end_that_no_shim_saw_is_told,
+        an_end_that_nobody_has_waited_for_is_told,
+    ],
 }

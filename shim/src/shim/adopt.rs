@@ -15,7 +15,7 @@ use crate::failure::{Call, Result};
 use crate::keeper::{Keeper, Word};
 use crate::reactor::Timer;
 
-/// How long whoever has become the parent of an adopted process is given to wait for it: only then its end is told.
+/// How long the end of an adopted process is asked for that is gone: its keeper may have kept a descriptor of it.
 const REAPING: Duration = Duration::from_secs(5);
 
 /// Between two looks at that.
@@ -164,10 +164,12 @@ impl Shim {
             self.reactor.forget(pidfd, token);
         }
         let since = *container.gone.get_or_insert_with(Instant::now);
-        let status = container
+        let kept = container
             .pidfd
             .as_ref()
             .and_then(|pidfd| pidfd::exit_status(pidfd.as_fd()));
+        // Before its new parent has waited for it the process itself tells; after that the descriptor.
+        let status = kept.or_else(|| Runtime::open(&self.root, id).ok()?.unreaped_status());
         match status {
             Some(status) => self.first_has_ended(id, Ended::of_raw(status)),
             None if since.elapsed() < REAPING => {
