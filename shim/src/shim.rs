@@ -20,7 +20,7 @@ use crate::connection::{CallId, Connection};
 use crate::container::{Container, Ended};
 use crate::disk::now;
 use crate::failure::{Failure, Result};
-use crate::job::Job;
+use crate::job::{Answer, Job};
 use crate::pod::Pod;
 use crate::reactor::{Reactor, Source, Timer, Token};
 
@@ -40,6 +40,8 @@ use exec::Exec;
 pub(crate) enum Task {
     Create(String),
     Start(String),
+    /// What an earlier shim began is finished.
+    FinishStart(String),
     /// All processes of a container are killed, for it is to stop.
     Stop(String),
     /// Those that outlive the first are.
@@ -189,7 +191,7 @@ impl Shim {
         self.strays.extend(others.iter().copied());
         for (pid, _) in jobs {
             if let Some((job, task)) = self.jobs.remove(&pid) {
-                self.job_has_ended(job, task);
+                self.task_has_ended(task, job.finish());
             }
         }
         for (pid, status) in others {
@@ -230,11 +232,15 @@ impl Shim {
         self.strays.remove(&pid).and_then(Ended::of)
     }
 
-    fn job_has_ended(&mut self, job: Job, task: Task) {
-        let answer = job.finish();
+    fn task_has_ended(&mut self, task: Task, answer: Result<Answer>) {
         match task {
             Task::Create(id) => self.created(&id, answer),
             Task::Start(id) => self.started(&id, answer),
+            Task::FinishStart(id) => {
+                if let Err(failure) = answer {
+                    self.log(&format!("start {id:?}: {failure}"));
+                }
+            }
             Task::Stop(id) => self.killed_whole(&id, answer),
             Task::KillRest(id) => self.rest_is_killed(&id, answer),
             Task::Delete(id) => self.deleted(&id, answer),
@@ -255,19 +261,7 @@ impl Shim {
             Ok(job) => {
                 self.jobs.insert(job.pid, (job, task));
             }
-            Err(failure) => match task {
-                Task::Create(id) => self.created(&id, Err(failure)),
-                Task::Start(id) => self.started(&id, Err(failure)),
-                Task::Stop(id) => self.killed_whole(&id, Err(failure)),
-                Task::KillRest(id) => self.rest_is_killed(&id, Err(failure)),
-                Task::Delete(id) => self.deleted(&id, Err(failure)),
-                Task::Kill(call) | Task::Update(call) => self.answer(call, Err(failure)),
-                Task::Exec(number) => self.exec_has_begun(number, Err(failure)),
-                Task::EndExec(call, reason) => {
-                    self.log(&format!("exec: {failure}"));
-                    self.answer(call, Err(reason));
-                }
-            },
+            Err(failure) => self.task_has_ended(task, Err(failure)),
         }
     }
 

@@ -63,10 +63,9 @@ impl Shim {
         let exit: Option<ExitFile> = disk::read_json(&self.pod.directory().exit_file(id))?;
         let status = runtime.status()?;
         let mut container = Container::new(file, Phase::Running);
-        if status == Status::Created {
-            // What let it run was killed before it did.
+        let is_released = container.file.started_at != 0;
+        if status == Status::Created && !is_released {
             container.phase = Phase::Created;
-            container.file.started_at = 0;
         }
         container.outputs = open_outputs(&self.pod.directory().container(id)).unwrap_or_default();
         let first = runtime.first_process()?;
@@ -80,6 +79,9 @@ impl Shim {
         let is_recorded = exit.is_some();
         container.exit = exit;
         self.containers.insert(id.to_owned(), container);
+        if status == Status::Created && is_released {
+            self.finish_start(id);
+        }
         self.find_keeper(id)?;
         if is_recorded {
             self.take_up_end(id);

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use ocirun_shim::wire::{Code, EventKind};
 use runtime_core::kernel::pidfd;
-use runtime_core::{Container as Runtime, Root};
+use runtime_core::{Container as Runtime, ErrorKind, Root};
 
 use super::{Shim, Task};
 use crate::connection::CallId;
@@ -48,6 +48,23 @@ impl Shim {
         });
         self.begin(job, Task::Start(id.to_owned()));
         Ok(())
+    }
+
+    /// A start was begun by a shim that was killed at it: nobody can see whether it came to let the program run, and
+    /// once more does no harm.
+    pub(super) fn finish_start(&mut self, id: &str) {
+        let root = self.root.path().to_owned();
+        let name = id.to_owned();
+        let job = Job::start([], || {
+            let started = Runtime::open_exclusive(&Root::new(root), &name)?.start();
+            match started {
+                Err(error) if !matches!(error.kind(), ErrorKind::WrongState(_)) => {
+                    Err(error.into())
+                }
+                _ => Ok(Answer::default()),
+            }
+        });
+        self.begin(job, Task::FinishStart(id.to_owned()));
     }
 
     /// The job has ended.
