@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ocirun_shim::wire::{Code, ContainerStatus, CreateRequest, DeleteRequest, StartRequest};
+use ocirun_shim::wire::{
+    Code, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, StartRequest,
+};
 use ocirun_tests::pod::{Pod, exec_request, is_alive};
 use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
 use serde_json::json;
@@ -159,7 +161,7 @@ fn killed_at_any_moment_it_leaves_nothing_half_done() {
             }
             _ => {
                 create(&pod, &request);
-                start(&pod);
+                start(&pod, &request);
                 let id = "c".to_owned();
                 client.send("Delete", &DeleteRequest { id, force: true });
             }
@@ -168,7 +170,7 @@ fn killed_at_any_moment_it_leaves_nothing_half_done() {
         pod.replace_shim();
     }
     create(&pod, &request);
-    start(&pod);
+    start(&pod, &request);
     let mut client = pod.client();
     client.stop("c", 0, 0).unwrap();
     client.delete("c").unwrap();
@@ -176,29 +178,44 @@ fn killed_at_any_moment_it_leaves_nothing_half_done() {
     assert!(!pod.directory.container("c").exists());
 }
 
-/// Creates it where it is not there.
+/// Brings it to where it waits to be started, whatever an earlier shim was at.
 fn create(pod: &Pod, request: &CreateRequest) {
-    let mut client = pod.client();
-    match client.create(request) {
-        Ok(_) => {}
-        Err(status) => assert_eq!(status.code, Code::AlreadyExists as i32, "{status:?}"),
-    }
-    let state = client.container("c").unwrap();
-    if state.status() == ContainerStatus::Exited {
-        client.delete("c").unwrap();
-        client.create(request).unwrap();
-    }
+    bring(pod, request, ContainerStatus::Created);
 }
 
-/// Starts it where it does not run.
-fn start(pod: &Pod) {
+/// Brings it to where it runs.
+fn start(pod: &Pod, request: &CreateRequest) {
+    bring(pod, request, ContainerStatus::Running);
+}
+
+fn bring(pod: &Pod, request: &CreateRequest, wanted: ContainerStatus) {
     let mut client = pod.client();
-    if client.container("c").unwrap().status() == ContainerStatus::Created {
-        client.start("c").unwrap();
-    }
-    let state = client.container("c").unwrap();
-    assert_eq!(state.status(), ContainerStatus::Running);
-    assert!(state.started_at > 0);
+    eventually("it is where it is wanted", || {
+        let state = client.container("c");
+        let status = state.as_ref().map(ContainerState::status);
+        let done = match status {
+            Some(status) if status == wanted => {
+                let is_started = state.is_some_and(|state| state.started_at > 0);
+                assert_eq!(is_started, wanted == ContainerStatus::Running);
+                return true;
+            }
+            None => client.create(request).map(drop),
+            Some(ContainerStatus::Created) => client.start("c"),
+            // What began before may still be going on, or end just now.
+            Some(_) => client
+                .stop("c", 0, 0)
+                .and_then(|_| client.delete("c").map(drop)),
+        };
+        let codes = [Code::FailedPrecondition as i32, Code::NotFound as i32];
+        assert!(
+            done.as_ref().is_ok()
+                || done
+                    .as_ref()
+                    .is_err_and(|status| codes.contains(&status.code)),
+            "{done:?}"
+        );
+        false
+    });
 }
 
 suite! {
