@@ -17,6 +17,8 @@ const NOT_INSIDE: &str = "machine";
 
 /// In front of the names of what tests `ocirun-image`, which has little to do with a machine's cgroups.
 const IMAGE_PREFIX: &str = "image_";
+/// How the tests of the shim are called.
+const SHIM_PREFIX: &str = "shim_";
 
 /// What cargo built of the package of tests.
 #[derive(Debug)]
@@ -186,7 +188,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// `RUNTIME`, `INIT` and `IMAGE_PROGRAM`: a path of the host is shared in, a name is one of the machine's own
+    /// `RUNTIME`, `INIT`, `IMAGE_PROGRAM` and `SHIM`: a path of the host is shared in, a name is one of the machine's own
     /// programs. Without them ours are built, as far as these test files use them.
     ///
     /// # Errors
@@ -203,6 +205,8 @@ impl Programs {
         own.add("IMAGE_PROGRAM", || {
             image.then(|| build("image-store", "ocirun-image"))
         })?;
+        let shim = tests.iter().any(|name| name.starts_with(SHIM_PREFIX));
+        own.add("SHIM", || shim.then(|| build("ocirun-shim", "ocirun-shim")))?;
         Ok(own)
     }
 
