@@ -1,7 +1,7 @@
 //! The root file system as a descriptor: every path of a container is looked up from here and never leaves it.
 //!
-//! openat2(2) does the walking (Linux 5.6). Where it is missing, or hidden by a sandbox, and where something has to be
-//! made on the way, a walker of our own opens one component after the other without following links, follows them
+//! openat2(2) does the walking (Linux 5.6). Where it is missing, hidden by a sandbox or disturbed by renames without end,
+//! and where something has to be made on the way, a walker of our own opens one component after the other without following links, follows them
 //! itself by their text, and keeps `..` inside by a stack of the directories it came through.
 
 use std::ffi::{CStr, CString};
@@ -51,7 +51,9 @@ impl Root {
     /// Opens what is at `path` with `O_PATH`.
     pub(crate) fn find(&self, path: &CStr, links: Links) -> nix::Result<OwnedFd> {
         match self.open(path, OFlag::O_PATH, links) {
-            Err(Errno::ENOSYS | Errno::EPERM) => walk(self.as_fd(), path, links, None),
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => {
+                walk(self.as_fd(), path, links, None)
+            }
             other => other,
         }
     }
@@ -64,7 +66,7 @@ impl Root {
         leaf: Leaf,
     ) -> nix::Result<OwnedFd> {
         match self.open(path, OFlag::O_PATH, links) {
-            Err(Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {
+            Err(Errno::ENOENT | Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => {
                 walk(self.as_fd(), path, links, Some(leaf))
             }
             other => other,

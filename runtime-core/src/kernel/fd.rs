@@ -33,10 +33,14 @@ const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_BENEATH: u64 = 0x08;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 
+/// How often openat2(2) is asked again.
+const MOST_TRIES: u32 = 64;
+
 /// Opens `path` below `dir`, close-on-exec.
 ///
 /// # Errors
-/// The errno of openat2(2); `ENOSYS` below Linux 5.6 and in sandboxes that hide it.
+/// The errno of openat2(2); `ENOSYS` below Linux 5.6 and in sandboxes that hide it; `EAGAIN` where something was renamed
+/// during each of many tries.
 pub fn openat2(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -61,7 +65,9 @@ pub fn openat2(
         mode: u64::from(mode),
         resolve,
     };
+    let mut tries = 0;
     loop {
+        tries += 1;
         // SAFETY: `path` ends with NUL and `how` is a whole open_how of the size given; both live across the call.
         let result = unsafe {
             libc::syscall(
@@ -73,8 +79,10 @@ pub fn openat2(
             )
         };
         match check(result) {
-            // Someone renamed or mounted below while the kernel walked: it asks to try again.
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+            // Something was renamed or mounted while the kernel walked by `..`: it asks to try again. Who does nothing
+            // but rename would hold this process here.
+            Err(nix::errno::Errno::EAGAIN) if tries < MOST_TRIES => {}
+            Err(nix::errno::Errno::EINTR) => {}
             other => return Ok(owned(narrow(other?))),
         }
     }
