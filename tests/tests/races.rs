@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,12 @@ fn bind(at: &str, source: &Path) -> Value {
     json!({"destination": at, "type": "bind", "source": source, "options": ["bind"]})
 }
 
+/// What the links lead to exists inside too, so that every lookup that stays there finds something.
+fn make_twin(bundle: &Bundle, outside: &Outside) {
+    let path = outside.path().to_str().unwrap();
+    fs::create_dir_all(bundle.inside(path)).unwrap();
+}
+
 /// Mounts below the changing directories: on what is there, and on what has to be made.
 fn on_targets_of(bundle: Bundle, volume: &Path) -> Bundle {
     let source = bundle.path().join("source");
@@ -143,30 +150,40 @@ fn on_targets_of(bundle: Bundle, volume: &Path) -> Bundle {
         .mount(bind("/volume/two/new/below", &source))
         .mount(bind("/volume/one/new/below", &source))
         .mount(bind("/volume/two/file", &file))
-        .mount(json!({"destination": "/volume/two", "type": "tmpfs", "source": "tmpfs"}))
-        .set(
-            "/linux/maskedPaths",
-            json!(["/volume/two", "/volume/one/file"]),
-        )
-        .set(
-            "/linux/readonlyPaths",
-            json!(["/volume/one", "/volume/two/new"]),
-        )
-        .probe(&["print", "x"])
+        .mount(json!({"destination": "/volume/two", "type": "tmpfs", "source": "marked"}))
+        .probe(&["report"])
 }
 
-fn nothing(_: &Finished) {}
+/// A mount that is not in the container is somewhere else.
+fn all_mounts_are_inside(run: &Finished) {
+    if run.code() != 0 {
+        return;
+    }
+    let report = run.value();
+    let mounts = report["mounts"].as_array().unwrap();
+    let count = |is: &dyn Fn(&str) -> bool, field: &str| {
+        let fields = mounts.iter().filter_map(|mount| mount[field].as_str());
+        fields.filter(|text| is(text)).count()
+    };
+    let found = (
+        count(&|root| root.ends_with("/source"), "root"),
+        count(&|root| root.ends_with("/source-file"), "root"),
+        count(&|source| source == "marked", "source"),
+    );
+    assert_eq!(found, (3, 1, 1), "{run}");
+}
 
 fn targets_of_mounts() {
     let bundle = Bundle::new();
     let outside = Outside::below(bundle.path());
+    make_twin(&bundle, &outside);
     let volume = Volume::of(&bundle, &outside);
     let container = on_targets_of(bundle, &volume.path).container();
     let attempt = || {
         volume.clear();
         container.run()
     };
-    race(&volume.pairs, attempt, nothing).check("targets of mounts");
+    race(&volume.pairs, attempt, all_mounts_are_inside).check("targets of mounts");
     outside.assert_untouched();
 }
 
@@ -174,6 +191,7 @@ fn targets_of_mounts() {
 fn a_sibling_with_the_same_volume() {
     let bundle = Bundle::new();
     let outside = Outside::below(bundle.path());
+    make_twin(&bundle, &outside);
     let volume = Volume::of(&bundle, &outside);
     let steps = [
         "print",
@@ -185,22 +203,63 @@ fn a_sibling_with_the_same_volume() {
         "/stop",
     ];
     let sibling = Bundle::new().mount(bind("/volume", &volume.path));
-    let sibling = sibling
-        .set("/root/readonly", false)
-        .probe(&steps)
-        .container();
+    let sibling = sibling.set("/root/readonly", false).probe(&steps);
+    let sibling = sibling.container();
     let run = sibling.run_until_ready();
     let container = on_targets_of(bundle, &volume.path).container();
     let attempt = || {
         volume.clear();
         container.run()
     };
-    let mut tally = attempts(attempt, &nothing);
+    let mut tally = attempts(attempt, &all_mounts_are_inside);
     fs::write(sibling.bundle.inside("/stop"), "").unwrap();
     tally.exchanges = run.finish().ok().values()[1]["swaps"].as_u64().unwrap();
     tally.check("a sibling with the same volume");
     outside.assert_untouched();
 }
+
+/// Paths to be hidden and to be read-only: a mount for each, and in the container.
+fn masked_and_read_only_paths() {
+    let bundle = Bundle::new().set("/root/readonly", false);
+    let outside = Outside::below(bundle.path());
+    make_twin(&bundle, &outside);
+    let volume = Volume::of(&bundle, &outside);
+    let bundle = bundle
+        .mount(bind("/volume", &volume.path))
+        .set("/linux/maskedPaths", json!(["/volume/one"]))
+        .set("/linux/readonlyPaths", json!(["/volume/two"]));
+    let container = bundle.container();
+    let look = |run: &Finished| {
+        if run.code() == 0 {
+            let report = run.value();
+            let mounts = report["mounts"].as_array().unwrap();
+            // The volume itself, the mask and the read-only view; the view is of the volume or of the root.
+            let default = container_mounts();
+            assert_eq!(mounts.len(), default + 3, "{run}");
+        }
+    };
+    race(&volume.pairs, || container.run(), look).check("masked and read-only paths");
+    outside.assert_untouched();
+}
+
+/// How many mounts a container has that asks for nothing, and hides nothing.
+fn container_mounts() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let none = json!([]);
+        let bundle = Bundle::new().set("/root/readonly", false);
+        let bundle = bundle.set("/linux/maskedPaths", none.clone());
+        let report = bundle
+            .set("/linux/readonlyPaths", none)
+            .container()
+            .run()
+            .ok()
+            .value();
+        report["mounts"].as_array().unwrap().len()
+    })
+}
+
+fn nothing(_: &Finished) {}
 
 fn without_dev(mut bundle: Bundle) -> Bundle {
     let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
@@ -333,6 +392,7 @@ suite! {
     &[Need::Root] => [
         targets_of_mounts,
         a_sibling_with_the_same_volume,
+        masked_and_read_only_paths,
         proc_and_sys,
         working_directories,
         sources_of_volumes,

@@ -98,6 +98,7 @@ const VULNERABILITIES: [(&str, &str, Answer); 19] = [
         Tried(&[
             "races targets_of_mounts",
             "races a_sibling_with_the_same_volume",
+            "races masked_and_read_only_paths",
         ]),
     ),
     (
