@@ -52,6 +52,8 @@ pub enum Need {
     Variable(&'static str),
     /// A runtime other than runc, which is known not to do this: the reason.
     NotRunc(&'static str),
+    /// A runtime other than crun, which is known not to do this: the reason.
+    NotCrun(&'static str),
     /// A runtime other than `ocirun`, which does not do this yet and refuses it: the reason.
     NotOcirun(&'static str),
     /// `ocirun` itself: what no other runtime promises.
@@ -137,6 +139,10 @@ impl Need {
                 format!("needs {name}"),
             ),
             Self::NotRunc(why) => (runtime().kind != Kind::Runc, format!("runc differs: {why}")),
+            Self::NotCrun(why) => (
+                !runtime().program.ends_with("crun"),
+                format!("crun differs: {why}"),
+            ),
             Self::NotOcirun(why) => (runtime().kind != Kind::Ocirun, format!("ocirun: {why}")),
             Self::Ocirun => (
                 runtime().kind == Kind::Ocirun,

@@ -435,6 +435,10 @@ fn exec_takes_no_user_of_the_image() {
         .fails(255, "");
 }
 
+const RUNC_AND_DEV: Need = Need::NotRunc("1.1.5 is open to CVE-2026-41579");
+const CRUN_AND_DEV: Need = Need::NotCrun("1.8.1 is open to CVE-2026-47766");
+const RUNC_AND_PROC: Need = Need::NotRunc("1.1.5 is open to CVE-2025-52881, and needs /proc");
+
 suite! {
     &[Need::Root] => [
         the_program_cannot_be_seized,
@@ -443,22 +447,20 @@ suite! {
         missing_targets_are_made_inside,
         a_working_directory_behind_a_link,
         a_program_through_a_descriptor,
-        a_passed_directory_is_no_working_directory,
         exec_takes_no_user_of_the_image,
     ],
-    &[Need::Root, Need::UserNamespace] => [
-        nobody_looks_into_a_process_that_joins,
+    &[Need::Root, Need::NotCrun("1.8.1 takes it")] => [a_passed_directory_is_no_working_directory],
+    &[Need::Root, Need::UserNamespace] => [nobody_looks_into_a_process_that_joins],
+    &[Need::Root, Need::UserNamespace, Need::NotCrun("1.8.1 shows the root of the host")] => [
         nobody_looks_into_a_process_made_beside,
     ],
     &[Need::Root, Need::UserNamespace, Need::NotRunc("1.1.5 shows the files of who waits")] => [
         nobody_looks_into_a_process_that_waits,
     ],
-    &[Need::Root, Need::NotRunc("1.1.5 is open to CVE-2026-41579")] => [a_dev_that_is_a_link_stays_inside],
+    &[Need::Root, RUNC_AND_DEV, CRUN_AND_DEV] => [a_dev_that_is_a_link_stays_inside],
     &[Need::Root, Need::NotRunc("1.1.5 is open to CVE-2025-31133")] => [a_false_null_device_masks_nothing_else],
     &[Need::Root, Need::NotRunc("1.1.5 follows the link")] => [a_console_that_is_a_link_is_refused],
-    &[Need::Root, Need::Program("nsenter"), Need::NotRunc("1.1.5 is open to CVE-2025-52881, and needs /proc")] => [
-        a_false_proc_takes_no_kernel_parameter,
-    ],
+    &[Need::Root, Need::Program("nsenter"), RUNC_AND_PROC] => [a_false_proc_takes_no_kernel_parameter],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_ends_at_its_own],
     &[Need::Root, Need::Ocirun] => [the_program_needs_no_loader_of_the_image],
 }
