@@ -1,1 +1,10 @@
-//! The CRI server. Nothing of it exists yet.
+//! The Kubernetes Container Runtime Interface on top of ocirun: a daemon that keeps pods and containers, and starts none
+//! itself.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod config;
+pub mod error;
+
+pub use config::Config;
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,2 @@
+//! `ocirun-cri`.
+fn main() {}
