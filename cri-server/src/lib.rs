@@ -5,6 +5,13 @@
 pub mod api;
 pub mod config;
 pub mod error;
+pub mod flight;
+pub mod images;
+pub mod live;
+pub mod notify;
+pub mod rpc;
+pub mod server;
+pub mod time;
 
 pub use config::Config;
 pub use error::{Error, Kind, Result};

@@ -37,6 +37,8 @@ pub struct Usage {
     pub layers: (u64, u64),
     /// Kept blobs and their bytes.
     pub blobs: (u64, u64),
+    /// Inodes of the unpacked layers.
+    pub inodes: u64,
     /// Bytes that a collection would free.
     pub reclaimable: u64,
     /// Unfinished work and its count of entries.
@@ -69,7 +71,7 @@ impl Store {
             collected.blobs = drop_rows("blob", LIVE_BLOB)?;
             t.execute(
                 "DELETE FROM document WHERE digest NOT IN (SELECT manifest FROM image UNION SELECT config FROM image \
-                 UNION SELECT resolved FROM tag)",
+                 UNION SELECT resolved FROM tag UNION SELECT resolved FROM reached)",
                 [],
             )?;
             // No registry keeps half an upload for longer than this.
@@ -203,6 +205,7 @@ impl Store {
         };
         let (images, _) = pair("SELECT count(*), 0 FROM image")?;
         let layers = pair("SELECT count(*), coalesce(sum(disk), 0) FROM layer")?;
+        let (inodes, _) = pair("SELECT coalesce(sum(inodes), 0), 0 FROM layer")?;
         let blobs = pair("SELECT count(*), coalesce(sum(size), 0) FROM blob")?;
         let dead = |table: &str, column: &str, live: &str| -> Result<i64> {
             let sql = format!("SELECT coalesce(sum({column}), 0) FROM {table} WHERE NOT ({live})");
@@ -215,6 +218,7 @@ impl Store {
             images,
             layers,
             blobs,
+            inodes,
             reclaimable: reclaimable.cast_unsigned(),
             staging,
         })

@@ -94,6 +94,12 @@ pub(super) fn insert(t: &Transaction<'_>, boot: &str, commit: &Commit) -> Result
         .index
         .as_ref()
         .map_or(manifest, |index| &index.digest);
+    if let Some(index) = &commit.index {
+        t.execute(
+            "INSERT OR IGNORE INTO reached (resolved, manifest) VALUES (?, ?)",
+            params![index.digest, manifest],
+        )?;
+    }
     if let Some(repository) = &commit.repository {
         add_source(t, manifest, repository)?;
         add_source(t, resolved, repository)?;
@@ -134,7 +140,8 @@ impl Store {
         {
             let mut query = database.prepare(
                 "SELECT manifest FROM image WHERE manifest LIKE ?1 OR config LIKE ?1 UNION \
-                 SELECT manifest FROM tag WHERE resolved LIKE ?1",
+                 SELECT manifest FROM tag WHERE resolved LIKE ?1 UNION \
+                 SELECT manifest FROM reached WHERE resolved LIKE ?1",
             )?;
             let pattern = format!("sha256:{hex}%");
             let found = query
@@ -156,7 +163,8 @@ impl Store {
             return database
                 .query_row(
                     "SELECT image.manifest FROM image JOIN source ON source.digest = ?1 AND source.repository = ?2 \
-                     WHERE image.manifest = ?1 OR image.manifest IN (SELECT manifest FROM tag WHERE resolved = ?1)",
+                     WHERE image.manifest = ?1 OR image.manifest IN \
+                     (SELECT manifest FROM tag WHERE resolved = ?1 UNION SELECT manifest FROM reached WHERE resolved = ?1)",
                     params![digest, reference.name()],
                     |row| row.get(0),
                 )
@@ -320,7 +328,8 @@ fn summary(
         tags: strings("SELECT name FROM tag WHERE manifest = ? ORDER BY name")?,
         digests: strings(
             "SELECT DISTINCT repository || '@' || digest FROM source \
-             WHERE digest = ?1 OR digest IN (SELECT resolved FROM tag WHERE manifest = ?1) ORDER BY 1",
+             WHERE digest = ?1 OR digest IN (SELECT resolved FROM tag WHERE manifest = ?1 UNION \
+             SELECT resolved FROM reached WHERE manifest = ?1) ORDER BY 1",
         )?,
         created,
         size: sum("SELECT coalesce(sum(disk), 0) FROM layer WHERE key IN \

@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS tag (
     resolved TEXT NOT NULL,
     updated INTEGER NOT NULL
 ) STRICT;
+-- Indexes by which an image was reached: their digests name it too, also where no tag does.
+CREATE TABLE IF NOT EXISTS reached (
+    resolved TEXT NOT NULL,
+    manifest TEXT NOT NULL REFERENCES image(manifest) ON DELETE CASCADE,
+    PRIMARY KEY (resolved, manifest)
+) STRICT;
 -- Where a digest was seen: for mounts on push and for fetching what was damaged.
 CREATE TABLE IF NOT EXISTS source (
     digest TEXT NOT NULL,

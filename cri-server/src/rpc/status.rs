@@ -1,0 +1,118 @@
+//! What the server says of itself.
+
+use super::Service;
+use crate::api::{
+    CgroupDriver, LinuxRuntimeConfiguration, RuntimeCondition, RuntimeConfigRequest,
+    RuntimeConfigResponse, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
+    StatusRequest, StatusResponse, UpdateRuntimeConfigRequest, UpdateRuntimeConfigResponse,
+    VersionRequest, VersionResponse,
+};
+use crate::config;
+use crate::error::{Result, invalid};
+use serde_json::json;
+use std::collections::HashMap;
+
+/// The version of kubelet's side of the interface, which never changed.
+const KUBELET_API: &str = "0.1.0";
+/// The longest version that a client may say it has, in bytes.
+const MAX_VERSION: usize = 256;
+
+pub(super) async fn version(_: &Service, request: VersionRequest) -> Result<VersionResponse> {
+    if request.version.len() > MAX_VERSION {
+        return Err(invalid(
+            "version",
+            format!("is longer than {MAX_VERSION} bytes"),
+        ));
+    }
+    Ok(VersionResponse {
+        version: KUBELET_API.to_owned(),
+        runtime_name: "ocirun".to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: "v1".to_owned(),
+    })
+}
+
+pub(super) async fn status(service: &Service, request: StatusRequest) -> Result<StatusResponse> {
+    let mut info = HashMap::new();
+    if request.verbose {
+        info.insert("config".to_owned(), shown(service));
+    }
+    let runtime = match service.shim() {
+        Ok(_) => condition("RuntimeReady", true, "", ""),
+        Err(error) => condition("RuntimeReady", false, "ShimNotFound", &error.to_string()),
+    };
+    let network = condition(
+        "NetworkReady",
+        false,
+        "NetworkPluginNotReady",
+        "pods have their network namespace with its loopback device and nothing else; pods on the host's network work",
+    );
+    Ok(StatusResponse {
+        status: Some(RuntimeStatus {
+            conditions: vec![runtime, network],
+        }),
+        info,
+        runtime_handlers: vec![RuntimeHandler {
+            name: String::new(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: service.has_user_namespaces(),
+            }),
+        }],
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+        }),
+    })
+}
+
+fn condition(kind: &str, status: bool, reason: &str, message: &str) -> RuntimeCondition {
+    RuntimeCondition {
+        r#type: kind.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// What kubeadm (`sandboxImage`) and people look for.
+fn shown(service: &Service) -> String {
+    let config = service.live.get();
+    json!({
+        "sandboxImage": config.sandbox_image,
+        "rootDir": config.root,
+        "stateDir": config.state,
+        "listen": config.listen,
+        "cgroupDriver": match config.cgroup_driver.resolved() {
+            config::CgroupDriver::Systemd => "systemd",
+            _ => "cgroupfs",
+        },
+        "capabilities": config.container.capabilities,
+        "hostsDirs": config.registry.hosts_dirs,
+    })
+    .to_string()
+}
+
+pub(super) async fn runtime_config(
+    service: &Service,
+    _: RuntimeConfigRequest,
+) -> Result<RuntimeConfigResponse> {
+    let driver = match service.live.get().cgroup_driver.resolved() {
+        config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+        _ => CgroupDriver::Cgroupfs,
+    };
+    Ok(RuntimeConfigResponse {
+        linux: Some(LinuxRuntimeConfiguration {
+            cgroup_driver: driver.into(),
+        }),
+    })
+}
+
+/// kubelet tells the range of the pods' addresses, which belongs to whoever sets up the network: as with CRI-O, nothing
+/// follows from it here.
+pub(super) async fn update_runtime_config(
+    _: &Service,
+    _: UpdateRuntimeConfigRequest,
+) -> Result<UpdateRuntimeConfigResponse> {
+    Ok(UpdateRuntimeConfigResponse {})
+}
