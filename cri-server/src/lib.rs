@@ -11,6 +11,8 @@ pub mod live;
 pub mod notify;
 pub mod rpc;
 pub mod server;
+pub mod signals;
+pub mod spec;
 pub mod time;
 
 pub use config::Config;
