@@ -11,6 +11,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("runtime.bin"),
         protox::prost::Message::encode_to_vec(&descriptors),
     )?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Requests are kept on disk, and shown to who asks for details.
+    tonic_prost_build::configure()
+        .message_attribute(
+            ".",
+            "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]",
+        )
+        .compile_fds(descriptors)?;
     Ok(())
 }

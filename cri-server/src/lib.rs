@@ -11,6 +11,7 @@ pub mod live;
 pub mod notify;
 pub mod rpc;
 pub mod server;
+pub mod shim_client;
 pub mod signals;
 pub mod spec;
 pub mod time;
