@@ -48,6 +48,8 @@ pub struct Config {
     pub root: PathBuf,
     /// What does not: records of pods and containers, their namespaces and sockets.
     pub state: PathBuf,
+    /// Where network namespaces of pods are pinned.
+    pub netns_dir: PathBuf,
     /// Path of `ocirun-shim`; found beside this program or in PATH when empty.
     pub shim: PathBuf,
     /// `error`, `warn`, `info`, `debug` or `trace`.
@@ -133,6 +135,7 @@ impl Config {
             ("listen", &self.listen),
             ("root", &self.root),
             ("state", &self.state),
+            ("netns_dir", &self.netns_dir),
         ] {
             if !path.is_absolute() {
                 return wrong(key, "is not an absolute path");
@@ -157,6 +160,7 @@ impl Config {
             ("listen", self.listen != running.listen),
             ("root", self.root != running.root),
             ("state", self.state != running.state),
+            ("netns_dir", self.netns_dir != running.netns_dir),
             (
                 "cgroup_driver",
                 self.cgroup_driver.resolved() != running.cgroup_driver.resolved(),

@@ -1,20 +1,38 @@
 //! The Kubernetes Container Runtime Interface on top of ocirun: a daemon that keeps pods and containers, and starts none
 //! itself.
+//!
+//! [`rpc`] decodes a call, [`validate`] and [`spec`] refuse what cannot be, [`sandbox`] and [`container`] do it, and a
+//! pod's shim ([`shims`], [`shim_client`]) makes and keeps the processes. [`pods`] is all that is known, built anew by
+//! [`recover`] from small files ([`record`]) and the shims. Images are [`images`], their mounts [`rootfs`].
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod config;
+pub mod container;
 pub mod error;
+pub mod events;
+pub mod exec;
 pub mod flight;
+pub mod gather;
+pub mod host;
 pub mod images;
 pub mod live;
 pub mod notify;
+pub mod pods;
+pub mod record;
+pub mod recover;
+pub mod rootfs;
 pub mod rpc;
+pub mod sandbox;
 pub mod server;
 pub mod shim_client;
+pub mod shims;
+pub mod show;
 pub mod signals;
 pub mod spec;
+pub mod stats;
 pub mod time;
+pub mod validate;
 
 pub use config::Config;
 pub use error::{Error, Kind, Result};

@@ -68,6 +68,7 @@ impl Live {
         config.listen.clone_from(&running.listen);
         config.root.clone_from(&running.root);
         config.state.clone_from(&running.state);
+        config.netns_dir.clone_from(&running.netns_dir);
         config.cgroup_driver = running.cgroup_driver;
         (self.set_level)(level(&config));
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

@@ -116,7 +116,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let file = std::fs::File::open(path).call(|| format!("open {path:?}"))?;
     let mut text = Vec::new();
     let mut limited = file.take(MAX_RECORD);
-    limited.read_to_end(&mut text).call(|| format!("read {path:?}"))?;
+    limited
+        .read_to_end(&mut text)
+        .call(|| format!("read {path:?}"))?;
     serde_json::from_slice(&text)
         .map_err(|error| Error::new(Kind::Failed, format!("{path:?}: {error}")))
 }

@@ -1,13 +1,16 @@
 //! The calls: decode, call, encode. What they do is elsewhere.
 
+mod containers;
 mod image;
+mod pods;
 mod runtime;
 mod status;
 
 use crate::error::{Error, Kind, Result};
 use crate::images::Images;
 use crate::live::Live;
-use rustix::fs::Access;
+use crate::pods::Pods;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,42 +21,26 @@ use tonic::{Response, Status};
 /// The longest list in one message of a stream.
 const CHUNK: usize = 1000;
 
-/// The name of the program that runs pods.
-const SHIM: &str = "ocirun-shim";
-
 /// Both services.
 #[derive(Debug, Clone)]
 pub struct Service {
     live: Arc<Live>,
     images: Arc<Images>,
+    pods: Arc<Pods>,
 }
 
 impl Service {
     /// The services on these.
     #[must_use]
-    pub fn new(live: Arc<Live>, images: Arc<Images>) -> Self {
-        Self { live, images }
+    pub fn new(live: Arc<Live>, images: Arc<Images>, pods: Arc<Pods>) -> Self {
+        Self { live, images, pods }
     }
 }
 
 impl Service {
     /// The program that runs pods.
     fn shim(&self) -> Result<PathBuf> {
-        let configured = self.live.get().shim.clone();
-        let own = std::env::current_exe().unwrap_or_default();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let candidates = if configured.as_os_str().is_empty() {
-            let beside = own.parent().map(|dir| dir.join(SHIM));
-            let in_path = std::env::split_paths(&path).map(|dir| dir.join(SHIM));
-            beside.into_iter().chain(in_path).collect()
-        } else {
-            vec![configured]
-        };
-        let is_program = |file: &PathBuf| rustix::fs::access(file, Access::EXEC_OK).is_ok();
-        candidates.into_iter().find(is_program).ok_or_else(|| {
-            let text = "ocirun-shim is neither beside ocirun-cri nor in PATH; set `shim` in the configuration";
-            Error::new(Kind::Unavailable, text)
-        })
+        crate::shims::program(&self.live)
     }
 
     /// Whether pods can have user namespaces here.
@@ -61,6 +48,13 @@ impl Service {
         let limit = std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
         limit.is_ok_and(|limit| limit.trim() != "0")
     }
+}
+
+/// Whether labels have all that a selector wants.
+fn labels_match(labels: &HashMap<String, String>, selector: &HashMap<String, String>) -> bool {
+    selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The answer to calls that this server does not know yet.

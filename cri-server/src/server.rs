@@ -6,6 +6,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::images::Images;
 use crate::live::Live;
 use crate::notify;
+use crate::pods::Pods;
 use crate::rpc::Service;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -27,7 +28,9 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let _alone = alone(&config.state)?;
     raise_descriptors();
     let images = Arc::new(Images::open(live.clone())?);
-    let service = Service::new(live, images);
+    let pods = Arc::new(Pods::new(live.clone(), images.clone()));
+    pods.recover().await?;
+    let service = Service::new(live, images, pods);
     let listener = listen(&config.listen)?;
     notify::tell("READY=1");
     tracing::info!("serving on {}", config.listen.display());

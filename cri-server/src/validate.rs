@@ -54,7 +54,9 @@ pub fn pod(config: &PodSandboxConfig) -> Result<Pod> {
     if let Some(dns) = &config.dns_config {
         let lists = [&dns.servers, &dns.searches, &dns.options];
         for (field, list) in ["servers", "searches", "options"].iter().zip(lists) {
-            let is_word = |w: &String| !w.is_empty() && !w.contains(|c: char| c.is_whitespace() || c.is_control());
+            let is_word = |w: &String| {
+                !w.is_empty() && !w.contains(|c: char| c.is_whitespace() || c.is_control())
+            };
             if let Some(index) = list.iter().position(|word| !is_word(word)) {
                 let field = format!("config.dns_config.{field}[{index}]");
                 return Err(invalid(field, format!("{:?} is not a word", list[index])));
@@ -70,14 +72,20 @@ pub fn pod(config: &PodSandboxConfig) -> Result<Pod> {
     }
     if modes.user && modes.network == crate::api::NamespaceMode::Node {
         let text = "a user namespace with the host's network is not supported";
-        return Err(Error::new(Kind::Unsupported, format!("{at}.userns_options: {text}")));
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("{at}.userns_options: {text}"),
+        ));
     }
     parent(&linux.cgroup_parent)?;
     sysctls(&linux.sysctls, modes)?;
     for (index, mapping) in config.port_mappings.iter().enumerate() {
         if mapping.host_port != 0 {
             let text = "ports of the host are not supported yet";
-            return Err(Error::new(Kind::Unsupported, format!("config.port_mappings[{index}].host_port: {text}")));
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("config.port_mappings[{index}].host_port: {text}"),
+            ));
         }
     }
     Ok(Pod { modes })
@@ -107,7 +115,10 @@ pub fn container(config: &ContainerConfig) -> Result<()> {
         ("CDI_devices", config.cdi_devices.len()),
     ] {
         if length > MAX_LIST {
-            return Err(invalid(format!("config.{field}"), format!("has more than {MAX_LIST} elements")));
+            return Err(invalid(
+                format!("config.{field}"),
+                format!("has more than {MAX_LIST} elements"),
+            ));
         }
     }
     for (index, mount) in config.mounts.iter().enumerate() {
@@ -117,7 +128,9 @@ pub fn container(config: &ContainerConfig) -> Result<()> {
         devices::check(device, &format!("config.devices[{index}]"))?;
     }
     let log = Path::new(&config.log_path);
-    let is_inside = log.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let is_inside = log
+        .components()
+        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if !is_inside || config.log_path.contains('\0') {
         let text = format!("{log:?} is not a path below the pod's log directory");
         return Err(invalid("config.log_path", text));
@@ -147,20 +160,34 @@ fn name(text: &str, field: &str) -> Result<()> {
 
 fn pairs(pairs: &HashMap<String, String>, field: &str) -> Result<()> {
     if pairs.len() > MAX_PAIRS {
-        return Err(invalid(field, format!("has more than {MAX_PAIRS} elements")));
+        return Err(invalid(
+            field,
+            format!("has more than {MAX_PAIRS} elements"),
+        ));
     }
-    let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let bytes: usize = pairs
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     if bytes > MAX_PAIR_BYTES {
-        return Err(invalid(field, format!("has more than {MAX_PAIR_BYTES} bytes")));
+        return Err(invalid(
+            field,
+            format!("has more than {MAX_PAIR_BYTES} bytes"),
+        ));
     }
-    match pairs.keys().find(|key| key.is_empty() || key.chars().any(char::is_control)) {
+    match pairs
+        .keys()
+        .find(|key| key.is_empty() || key.chars().any(char::is_control))
+    {
         Some(key) => Err(invalid(field, format!("{key:?} is not a key"))),
         None => Ok(()),
     }
 }
 
 fn absolute(path: &str, field: &str) -> Result<()> {
-    let has_parent = Path::new(path).components().any(|c| c == Component::ParentDir);
+    let has_parent = Path::new(path)
+        .components()
+        .any(|c| c == Component::ParentDir);
     if !path.starts_with('/') || has_parent || path.contains('\0') || path.len() >= 4096 {
         let text = format!("{path:?} is not an absolute path without \"..\"");
         return Err(invalid(field, text));
@@ -170,7 +197,9 @@ fn absolute(path: &str, field: &str) -> Result<()> {
 
 /// The parent of cgroups comes as a path, whatever makes them.
 fn parent(path: &str) -> Result<()> {
-    let has_parent = Path::new(path).components().any(|c| c == Component::ParentDir);
+    let has_parent = Path::new(path)
+        .components()
+        .any(|c| c == Component::ParentDir);
     if has_parent || path.contains(['\0', '\n', ':']) || path.len() >= 4096 {
         let text = format!("{path:?} is not a path of cgroups");
         return Err(invalid("config.linux.cgroup_parent", text));
@@ -186,17 +215,30 @@ fn sysctls(sysctls: &HashMap<String, String>, modes: Modes) -> Result<()> {
         // A dot may stand for a slash, and then a slash for a dot.
         let slash = key.find('/').unwrap_or(usize::MAX);
         let dot = key.find('.').unwrap_or(usize::MAX);
-        let name = if slash < dot { key.replace('/', ".") } else { key.clone() };
-        let is_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| name.starts_with(p)) || name == "kernel.sem";
+        let name = if slash < dot {
+            key.replace('/', ".")
+        } else {
+            key.clone()
+        };
+        let is_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."]
+            .iter()
+            .any(|p| name.starts_with(p))
+            || name == "kernel.sem";
         let is_net = name.starts_with("net.");
         if key.split(['/', '.']).any(str::is_empty) || key.contains('\0') || value.contains('\0') {
             return Err(invalid(field, "is not a name of a parameter"));
         }
         if !is_ipc && !is_net {
-            return Err(invalid(field, "does not belong to a namespace that a pod can have"));
+            return Err(invalid(
+                field,
+                "does not belong to a namespace that a pod can have",
+            ));
         }
         if (is_net && modes.network == Node) || (is_ipc && modes.ipc == Node) {
-            return Err(invalid(field, "belongs to a namespace that the pod shares with the host"));
+            return Err(invalid(
+                field,
+                "belongs to a namespace that the pod shares with the host",
+            ));
         }
     }
     Ok(())
@@ -288,17 +330,41 @@ mod tests {
         type Change = fn(&mut PodSandboxConfig);
         let table: [(Change, &str); 20] = [
             (|p| p.metadata = None, "config.metadata:"),
-            (|p| p.metadata.as_mut().unwrap().name.clear(), "config.metadata.name"),
-            (|p| p.metadata.as_mut().unwrap().name = "a\nb".into(), "config.metadata.name"),
-            (|p| p.metadata.as_mut().unwrap().uid = "x".repeat(513), "config.metadata.uid"),
-            (|p| p.metadata.as_mut().unwrap().namespace = "\0".into(), "config.metadata.namespace"),
+            (
+                |p| p.metadata.as_mut().unwrap().name.clear(),
+                "config.metadata.name",
+            ),
+            (
+                |p| p.metadata.as_mut().unwrap().name = "a\nb".into(),
+                "config.metadata.name",
+            ),
+            (
+                |p| p.metadata.as_mut().unwrap().uid = "x".repeat(513),
+                "config.metadata.uid",
+            ),
+            (
+                |p| p.metadata.as_mut().unwrap().namespace = "\0".into(),
+                "config.metadata.namespace",
+            ),
             (|p| p.hostname = "x".repeat(65), "config.hostname"),
             (|p| p.hostname = "a b".into(), "config.hostname"),
             (|p| p.log_directory = "logs".into(), "config.log_directory"),
-            (|p| p.log_directory = "/a/../b".into(), "config.log_directory"),
-            (|p| drop(p.labels.insert(String::new(), String::new())), "config.labels"),
-            (|p| drop(p.labels.insert("k".into(), "x".repeat(1 << 20))), "config.labels"),
-            (|p| drop(p.annotations.insert("\n".into(), String::new())), "config.annotations"),
+            (
+                |p| p.log_directory = "/a/../b".into(),
+                "config.log_directory",
+            ),
+            (
+                |p| drop(p.labels.insert(String::new(), String::new())),
+                "config.labels",
+            ),
+            (
+                |p| drop(p.labels.insert("k".into(), "x".repeat(1 << 20))),
+                "config.labels",
+            ),
+            (
+                |p| drop(p.annotations.insert("\n".into(), String::new())),
+                "config.annotations",
+            ),
             (
                 |p| {
                     p.dns_config = Some(DnsConfig {
@@ -308,10 +374,22 @@ mod tests {
                 },
                 "config.dns_config.servers[0]",
             ),
-            (|p| p.linux = linux(|l| l.cgroup_parent = "/a/../b".into()), "config.linux.cgroup_parent"),
-            (|p| p.linux = linux(|l| l.cgroup_parent = "a:b".into()), "config.linux.cgroup_parent"),
-            (|p| p.linux = linux(|l| sysctl(l, "kernel.pid_max")), "config.linux.sysctls"),
-            (|p| p.linux = linux(|l| sysctl(l, "net..x")), "config.linux.sysctls"),
+            (
+                |p| p.linux = linux(|l| l.cgroup_parent = "/a/../b".into()),
+                "config.linux.cgroup_parent",
+            ),
+            (
+                |p| p.linux = linux(|l| l.cgroup_parent = "a:b".into()),
+                "config.linux.cgroup_parent",
+            ),
+            (
+                |p| p.linux = linux(|l| sysctl(l, "kernel.pid_max")),
+                "config.linux.sysctls",
+            ),
+            (
+                |p| p.linux = linux(|l| sysctl(l, "net..x")),
+                "config.linux.sysctls",
+            ),
             (
                 |p| {
                     p.linux = linux(|l| {
@@ -357,14 +435,26 @@ mod tests {
         type Change = fn(&mut ContainerConfig);
         let table: [(Change, &str); 9] = [
             (|c| c.metadata = None, "config.metadata:"),
-            (|c| c.metadata.as_mut().unwrap().name.clear(), "config.metadata.name"),
+            (
+                |c| c.metadata.as_mut().unwrap().name.clear(),
+                "config.metadata.name",
+            ),
             (|c| c.image = None, "config.image.image"),
             (|c| c.log_path = "/abs".into(), "config.log_path"),
             (|c| c.log_path = "../x".into(), "config.log_path"),
             (|c| c.stdin_once = true, "config.stdin_once"),
-            (|c| c.mounts = vec![crate::api::Mount::default()], "config.mounts[0].container_path"),
-            (|c| c.devices = vec![crate::api::Device::default()], "config.devices[0].host_path"),
-            (|c| c.command = vec![String::new(); MAX_LIST + 1], "config.command"),
+            (
+                |c| c.mounts = vec![crate::api::Mount::default()],
+                "config.mounts[0].container_path",
+            ),
+            (
+                |c| c.devices = vec![crate::api::Device::default()],
+                "config.devices[0].host_path",
+            ),
+            (
+                |c| c.command = vec![String::new(); MAX_LIST + 1],
+                "config.command",
+            ),
         ];
         for (change, words) in table {
             let mut config = good_container();

@@ -1,6 +1,6 @@
 //! The calls of the runtime service, each led to where it is answered.
 
-use super::{Answers, Service, answer, status};
+use super::{Answers, Service, answer, containers, pods, status};
 use crate::api;
 use crate::api::runtime_service_server::RuntimeService;
 use crate::error::Result;
@@ -24,118 +24,158 @@ impl RuntimeService for Service {
 
     async fn run_pod_sandbox(
         &self,
-        _: Request<api::RunPodSandboxRequest>,
+        request: Request<api::RunPodSandboxRequest>,
     ) -> Result<Response<api::RunPodSandboxResponse>, Status> {
-        answer("RunPodSandbox", super::not_here("RunPodSandbox")).await
+        answer("RunPodSandbox", pods::run(self, request.into_inner())).await
     }
 
     async fn stop_pod_sandbox(
         &self,
-        _: Request<api::StopPodSandboxRequest>,
+        request: Request<api::StopPodSandboxRequest>,
     ) -> Result<Response<api::StopPodSandboxResponse>, Status> {
-        answer("StopPodSandbox", super::not_here("StopPodSandbox")).await
+        answer("StopPodSandbox", pods::stop(self, request.into_inner())).await
     }
 
     async fn remove_pod_sandbox(
         &self,
-        _: Request<api::RemovePodSandboxRequest>,
+        request: Request<api::RemovePodSandboxRequest>,
     ) -> Result<Response<api::RemovePodSandboxResponse>, Status> {
-        answer("RemovePodSandbox", super::not_here("RemovePodSandbox")).await
+        answer("RemovePodSandbox", pods::remove(self, request.into_inner())).await
     }
 
     async fn pod_sandbox_status(
         &self,
-        _: Request<api::PodSandboxStatusRequest>,
+        request: Request<api::PodSandboxStatusRequest>,
     ) -> Result<Response<api::PodSandboxStatusResponse>, Status> {
-        answer("PodSandboxStatus", super::not_here("PodSandboxStatus")).await
+        answer("PodSandboxStatus", pods::status(self, request.into_inner())).await
     }
 
     async fn list_pod_sandbox(
         &self,
-        _: Request<api::ListPodSandboxRequest>,
+        request: Request<api::ListPodSandboxRequest>,
     ) -> Result<Response<api::ListPodSandboxResponse>, Status> {
-        answer("ListPodSandbox", super::not_here("ListPodSandbox")).await
+        answer("ListPodSandbox", pods::list(self, request.into_inner())).await
     }
 
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<api::StreamPodSandboxesRequest>,
+        request: Request<api::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
-        answer("StreamPodSandboxes", super::not_here("StreamPodSandboxes")).await
+        answer(
+            "StreamPodSandboxes",
+            pods::stream(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn create_container(
         &self,
-        _: Request<api::CreateContainerRequest>,
+        request: Request<api::CreateContainerRequest>,
     ) -> Result<Response<api::CreateContainerResponse>, Status> {
-        answer("CreateContainer", super::not_here("CreateContainer")).await
+        answer(
+            "CreateContainer",
+            containers::create(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn start_container(
         &self,
-        _: Request<api::StartContainerRequest>,
+        request: Request<api::StartContainerRequest>,
     ) -> Result<Response<api::StartContainerResponse>, Status> {
-        answer("StartContainer", super::not_here("StartContainer")).await
+        answer(
+            "StartContainer",
+            containers::start(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn stop_container(
         &self,
-        _: Request<api::StopContainerRequest>,
+        request: Request<api::StopContainerRequest>,
     ) -> Result<Response<api::StopContainerResponse>, Status> {
-        answer("StopContainer", super::not_here("StopContainer")).await
+        answer(
+            "StopContainer",
+            containers::stop(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn remove_container(
         &self,
-        _: Request<api::RemoveContainerRequest>,
+        request: Request<api::RemoveContainerRequest>,
     ) -> Result<Response<api::RemoveContainerResponse>, Status> {
-        answer("RemoveContainer", super::not_here("RemoveContainer")).await
+        answer(
+            "RemoveContainer",
+            containers::remove(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn list_containers(
         &self,
-        _: Request<api::ListContainersRequest>,
+        request: Request<api::ListContainersRequest>,
     ) -> Result<Response<api::ListContainersResponse>, Status> {
-        answer("ListContainers", super::not_here("ListContainers")).await
+        answer(
+            "ListContainers",
+            containers::list(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn stream_containers(
         &self,
-        _: Request<api::StreamContainersRequest>,
+        request: Request<api::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        answer("StreamContainers", super::not_here("StreamContainers")).await
+        answer(
+            "StreamContainers",
+            containers::stream(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn container_status(
         &self,
-        _: Request<api::ContainerStatusRequest>,
+        request: Request<api::ContainerStatusRequest>,
     ) -> Result<Response<api::ContainerStatusResponse>, Status> {
-        answer("ContainerStatus", super::not_here("ContainerStatus")).await
+        answer(
+            "ContainerStatus",
+            containers::status(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn update_container_resources(
         &self,
-        _: Request<api::UpdateContainerResourcesRequest>,
+        request: Request<api::UpdateContainerResourcesRequest>,
     ) -> Result<Response<api::UpdateContainerResourcesResponse>, Status> {
         answer(
             "UpdateContainerResources",
-            super::not_here("UpdateContainerResources"),
+            containers::update(self, request.into_inner()),
         )
         .await
     }
 
     async fn reopen_container_log(
         &self,
-        _: Request<api::ReopenContainerLogRequest>,
+        request: Request<api::ReopenContainerLogRequest>,
     ) -> Result<Response<api::ReopenContainerLogResponse>, Status> {
-        answer("ReopenContainerLog", super::not_here("ReopenContainerLog")).await
+        answer(
+            "ReopenContainerLog",
+            containers::reopen_log(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn exec_sync(
         &self,
-        _: Request<api::ExecSyncRequest>,
+        request: Request<api::ExecSyncRequest>,
     ) -> Result<Response<api::ExecSyncResponse>, Status> {
-        answer("ExecSync", super::not_here("ExecSync")).await
+        answer(
+            "ExecSync",
+            containers::exec_sync(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn exec(
@@ -161,54 +201,62 @@ impl RuntimeService for Service {
 
     async fn container_stats(
         &self,
-        _: Request<api::ContainerStatsRequest>,
+        request: Request<api::ContainerStatsRequest>,
     ) -> Result<Response<api::ContainerStatsResponse>, Status> {
-        answer("ContainerStats", super::not_here("ContainerStats")).await
+        answer(
+            "ContainerStats",
+            containers::stats(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn list_container_stats(
         &self,
-        _: Request<api::ListContainerStatsRequest>,
+        request: Request<api::ListContainerStatsRequest>,
     ) -> Result<Response<api::ListContainerStatsResponse>, Status> {
-        answer("ListContainerStats", super::not_here("ListContainerStats")).await
+        answer(
+            "ListContainerStats",
+            containers::list_stats(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn stream_container_stats(
         &self,
-        _: Request<api::StreamContainerStatsRequest>,
+        request: Request<api::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
         answer(
             "StreamContainerStats",
-            super::not_here("StreamContainerStats"),
+            containers::stream_stats(self, request.into_inner()),
         )
         .await
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _: Request<api::PodSandboxStatsRequest>,
+        request: Request<api::PodSandboxStatsRequest>,
     ) -> Result<Response<api::PodSandboxStatsResponse>, Status> {
-        answer("PodSandboxStats", super::not_here("PodSandboxStats")).await
+        answer("PodSandboxStats", pods::stats(self, request.into_inner())).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<api::ListPodSandboxStatsRequest>,
+        request: Request<api::ListPodSandboxStatsRequest>,
     ) -> Result<Response<api::ListPodSandboxStatsResponse>, Status> {
         answer(
             "ListPodSandboxStats",
-            super::not_here("ListPodSandboxStats"),
+            pods::list_stats(self, request.into_inner()),
         )
         .await
     }
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<api::StreamPodSandboxStatsRequest>,
+        request: Request<api::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
         answer(
             "StreamPodSandboxStats",
-            super::not_here("StreamPodSandboxStats"),
+            pods::stream_stats(self, request.into_inner()),
         )
         .await
     }
@@ -244,9 +292,13 @@ impl RuntimeService for Service {
 
     async fn get_container_events(
         &self,
-        _: Request<api::GetEventsRequest>,
+        request: Request<api::GetEventsRequest>,
     ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
-        answer("GetContainerEvents", super::not_here("GetContainerEvents")).await
+        answer(
+            "GetContainerEvents",
+            containers::events(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn list_metric_descriptors(
