@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -110,8 +111,15 @@ fn show(cli: &Cli, which: Which) -> Result<()> {
     written.map_err(|error| Error::os("write to standard output", &error))
 }
 
+/// What this program says at a level; libraries are heard when they warn.
+fn of_level(level: LevelFilter) -> Targets {
+    let theirs = level.min(LevelFilter::WARN);
+    let ours = ["cri_server", "ocirun_cri"].map(|target| (target, level));
+    Targets::new().with_default(theirs).with_targets(ours)
+}
+
 fn daemon(cli: &Cli) -> Result<()> {
-    let (filter, handle) = tracing_subscriber::reload::Layer::new(LevelFilter::INFO);
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(of_level(LevelFilter::INFO));
     let text = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -122,7 +130,7 @@ fn daemon(cli: &Cli) -> Result<()> {
         .init();
     let set_level = Box::new(move |level| {
         // Fails only without a subscriber, and this one lives as long as the program.
-        drop(handle.reload(level));
+        drop(handle.reload(of_level(level)));
     });
     let (file, named) = cli.file();
     let live = Arc::new(Live::load(file, named, cli.change(), set_level)?);

@@ -27,6 +27,8 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let config = live.get();
     let _alone = alone(&config.state)?;
     raise_descriptors();
+    // kubelet measures the file system of both, before there is anything on it.
+    make_dir(&config.root.join("containers"), 0o700)?;
     let images = Arc::new(Images::open(live.clone())?);
     let pods = Arc::new(Pods::new(live.clone(), images.clone()));
     pods.recover().await?;

@@ -235,7 +235,7 @@ fn psi(numbers: &Value) -> Option<PsiStats> {
 }
 
 /// Bytes of disk and inodes of everything below a directory, as far as it can be read.
-fn measure(dir: &Path) -> (u64, u64) {
+pub(crate) fn measure(dir: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     let (mut bytes, mut inodes) = (0, 0);
     let mut todo = vec![dir.to_owned()];

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl::set_name;
@@ -27,6 +28,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen,
     socket,
 };
+use nix::sys::stat::Mode;
 use nix::unistd::read;
 use ocirun_shim::wire::Status;
 use prost::Message as _;
@@ -132,7 +134,7 @@ impl Keeper {
     /// Finds the one that an earlier shim started.
     pub(crate) fn find(path: &Path) -> Result<Self> {
         let socket = seqpacket(SockFlag::SOCK_NONBLOCK)?;
-        let address = UnixAddr::new(path).call(|| format!("connect({path:?})"))?;
+        let (address, _directory) = address_of(path)?;
         connect(socket.as_raw_fd(), &address).call(|| format!("connect({path:?})"))?;
         Ok(Self { socket })
     }
@@ -174,10 +176,22 @@ fn seqpacket(flags: SockFlag) -> Result<OwnedFd> {
         .call(|| "socket(AF_UNIX, SOCK_SEQPACKET)")
 }
 
+/// The address of a socket by the descriptor of its directory, which has to stay open: two ids of 64 digits in a path
+/// are more than an address has room for, see unix(7).
+fn address_of(path: &Path) -> Result<(UnixAddr, OwnedFd)> {
+    let (parent, name) = (path.parent(), path.file_name());
+    let (parent, name) = (parent.unwrap_or(path), name.unwrap_or_default());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = open(parent, flags, Mode::empty()).call(|| format!("open({parent:?})"))?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+    let address = UnixAddr::new(&short.join(name)).call(|| format!("sockaddr_un({path:?})"))?;
+    Ok((address, directory))
+}
+
 fn listen_at(path: &Path) -> Result<OwnedFd> {
     disk::remove(path)?;
     let listener = seqpacket(SockFlag::empty())?;
-    let address = UnixAddr::new(path).call(|| format!("bind({path:?})"))?;
+    let (address, _directory) = address_of(path)?;
     bind(listener.as_raw_fd(), &address).call(|| format!("bind({path:?})"))?;
     // More than one: a shim may have died while the keeper wrote to a slow disk.
     let backlog = Backlog::new(16).call(|| "listen(16)")?;

@@ -10,7 +10,7 @@ use crate::api::{
 };
 use crate::error::{Result, invalid};
 use crate::images::{Entry, blocking};
-use crate::time;
+use crate::{stats, time};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
@@ -98,15 +98,18 @@ impl ImageService for Service {
     ) -> Result<Response<ImageFsInfoResponse>, Status> {
         answer("ImageFsInfo", async {
             let images = self.images.clone();
-            let usage = blocking(move || images.usage()).await?;
             let root = self.live.get().root.clone();
+            let layers = root.join("containers");
+            let measured = layers.clone();
+            let (usage, (bytes, inodes)) =
+                blocking(move || Ok((images.usage()?, stats::measure(&measured)))).await?;
             Ok(ImageFsInfoResponse {
                 image_filesystems: vec![filesystem(
                     &root.join("images"),
                     usage.layers.1 + usage.blobs.1,
                     usage.inodes + usage.blobs.0,
                 )],
-                container_filesystems: Vec::new(),
+                container_filesystems: vec![filesystem(&layers, bytes, inodes)],
             })
         })
         .await
