@@ -1,0 +1,519 @@
+//! A node under test: the server on a private socket and root, in mount and network namespaces of the test's own.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared by several files of tests; a broken bed ends the test, with the facts"
+)]
+
+use cri_server::api::image_service_client::ImageServiceClient;
+use cri_server::api::runtime_service_client::RuntimeServiceClient;
+use cri_server::api::{
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
+    CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest,
+};
+use hyper_util::rt::TokioIo;
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use ocirun_tests::image_support::{FakeRegistry, Header, Image, Tar, digest, gzip};
+use ocirun_tests::pod::shim_program;
+use ocirun_tests::{build, eventually, program_in_path};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+
+/// The server that `CRI=` names, or the one built from this workspace (once per process).
+fn server_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| match std::env::var_os("CRI") {
+        Some(path) if !path.is_empty() => path.into(),
+        _ => build("cri-server", "ocirun-cri"),
+    })
+}
+
+/// Runs a test in namespaces of its own: in a thread, for a thread can have them alone.
+pub fn apart(body: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).unwrap();
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(up.unwrap().success());
+        body();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// An image of busybox with two users, by the name `busybox` among others of its registry.
+pub fn busybox(config: &serde_json::Value) -> Image {
+    let content = std::fs::read(program_in_path("busybox").unwrap()).unwrap();
+    let header = Header {
+        mode: 0o755,
+        size: content.len() as u64,
+        ..Header::new(b'0', "bin/busybox")
+    };
+    let passwd = b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\n";
+    let group = b"root:x:0:\napp:x:1000:\nextra:x:50000:app\n";
+    let tar = [
+        "bin", "data", "data/sub", "dev", "etc", "proc", "sys", "tmp",
+    ]
+    .into_iter()
+    .fold(Tar::new(), |tar, dir| tar.dir(dir, 0o755))
+    .entry(&header, &content)
+    .file("etc/passwd", passwd)
+    .file("etc/group", group)
+    .file("data/sub/hello", b"hello\n");
+    let tar = tar.end();
+    Image::of(&[(gzip(&tar), digest(&tar))], config)
+}
+
+/// The server, what it stands on, and a client.
+pub struct Node {
+    dir: tempfile::TempDir,
+    server: Option<Child>,
+    tokio: tokio::runtime::Runtime,
+    channel: Channel,
+    pub registry: FakeRegistry,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Node {
+    /// A node whose registry serves busybox under every name.
+    pub fn new() -> Self {
+        Self::with(FakeRegistry::serving(
+            &busybox(&json!({"Cmd": ["sh"]})),
+            |_| None,
+        ))
+    }
+
+    /// A node with this registry.
+    pub fn with(registry: FakeRegistry) -> Self {
+        let dir = tempfile::Builder::new().prefix("cri").tempdir().unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let socket = dir.path().join("run/cri.sock");
+        let channel = {
+            let _inside = tokio.enter();
+            let connect = move |_: Uri| {
+                let socket = socket.clone();
+                async move {
+                    tokio::net::UnixStream::connect(socket)
+                        .await
+                        .map(TokioIo::new)
+                }
+            };
+            Endpoint::from_static("http://localhost")
+                .connect_with_connector_lazy(tower::service_fn(connect))
+        };
+        let mut node = Self {
+            dir,
+            server: None,
+            tokio,
+            channel,
+            registry,
+        };
+        std::fs::write(node.path("cri.toml"), node.config()).unwrap();
+        node.start();
+        node
+    }
+
+    fn config(&self) -> String {
+        let path = |name: &str| self.path(name).display().to_string();
+        format!(
+            "listen = {:?}\nroot = {:?}\nstate = {:?}\nnetns_dir = {:?}\nshim = {:?}\n[container]\ncdi_dirs = [{:?}]\n\
+             [registry]\nhosts_dirs = [{:?}]\nregistries_conf = {:?}\n",
+            path("run/cri.sock"),
+            path("root"),
+            path("run"),
+            path("netns"),
+            shim_program(),
+            path("cdi"),
+            path("certs.d"),
+            path("registries.conf"),
+        )
+    }
+
+    /// A path in the test's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn start(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("cri.log"))
+            .unwrap();
+        let socket = self.path("run/cri.sock");
+        drop(std::fs::remove_file(&socket));
+        let child = Command::new(server_program())
+            .arg("--config")
+            .arg(self.path("cri.toml"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.server = Some(child);
+        let server = self.server.as_mut().unwrap();
+        eventually("the server serves", || {
+            assert!(
+                server.try_wait().unwrap().is_none(),
+                "{}",
+                self.dir.path().display()
+            );
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+    }
+
+    /// Kills the server, as nobody can hear.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// The server's pid.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("cri.log")).unwrap()
+    }
+
+    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    pub fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone())
+    }
+
+    /// Waits for an answer.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.tokio.block_on(work)
+    }
+
+    /// A name of an image in the registry.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.registry.host)
+    }
+
+    /// Pulls an image, and returns its id.
+    pub fn pull(&self, name: &str) -> Result<String, Status> {
+        let request = PullImageRequest {
+            image: Some(spec(&self.image(name))),
+            ..PullImageRequest::default()
+        };
+        let answer = self.wait(self.images().pull_image(request))?;
+        Ok(answer.into_inner().image_ref)
+    }
+
+    /// Runs a pod on the host's network with what `change` says.
+    pub fn try_pod(&self, change: impl FnOnce(&mut PodSandboxConfig)) -> Result<String, Status> {
+        let mut config = pod_config();
+        change(&mut config);
+        config.log_directory = self.path("logs").display().to_string();
+        self.run_pod(config)
+    }
+
+    pub fn run_pod(&self, config: PodSandboxConfig) -> Result<String, Status> {
+        let request = RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: String::new(),
+        };
+        let answer = self.wait(self.runtime().run_pod_sandbox(request))?;
+        Ok(answer.into_inner().pod_sandbox_id)
+    }
+
+    pub fn pod(&self, change: impl FnOnce(&mut PodSandboxConfig)) -> String {
+        self.try_pod(change)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// A container of busybox, which runs a script.
+    pub fn container_config(&self, script: &str) -> ContainerConfig {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        ContainerConfig {
+            metadata: Some(ContainerMetadata {
+                name: format!("c{number}"),
+                attempt: 0,
+            }),
+            image: Some(spec(&self.image("busybox:1"))),
+            command: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
+            log_path: format!("c{number}.log"),
+            ..ContainerConfig::default()
+        }
+    }
+
+    pub fn try_create(&self, pod: &str, config: ContainerConfig) -> Result<String, Status> {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.to_owned(),
+            config: Some(config),
+            sandbox_config: None,
+        };
+        let answer = self.wait(self.runtime().create_container(request))?;
+        Ok(answer.into_inner().container_id)
+    }
+
+    pub fn start_container(&self, id: &str) -> Result<(), Status> {
+        let container_id = id.to_owned();
+        self.wait(
+            self.runtime()
+                .start_container(StartContainerRequest { container_id }),
+        )?;
+        Ok(())
+    }
+
+    /// Creates and starts a container.
+    pub fn run(
+        &self,
+        pod: &str,
+        script: &str,
+        change: impl FnOnce(&mut ContainerConfig),
+    ) -> String {
+        let mut config = self.container_config(script);
+        change(&mut config);
+        let id = self.try_create(pod, config);
+        let id = id.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        self.start_container(&id)
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        id
+    }
+
+    pub fn status(&self, id: &str) -> ContainerStatus {
+        let request = ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        let answer = self.wait(self.runtime().container_status(request)).unwrap();
+        answer.into_inner().status.unwrap()
+    }
+
+    /// Waits for the end of a container.
+    pub fn ended(&self, id: &str) -> ContainerStatus {
+        eventually("the container ends", || {
+            self.status(id).state() == ContainerState::ContainerExited
+        });
+        self.status(id)
+    }
+
+    /// Runs a script to its end, and returns what it printed: it has to succeed.
+    pub fn output(
+        &self,
+        pod: &str,
+        script: &str,
+        change: impl FnOnce(&mut ContainerConfig),
+    ) -> String {
+        let id = self.run(pod, script, change);
+        let status = self.ended(&id);
+        let text = text(Path::new(&status.log_path));
+        assert_eq!(status.exit_code, 0, "{script}: {text}");
+        text
+    }
+
+    pub fn exec(&self, id: &str, script: &str) -> Result<ExecSyncResponse, Status> {
+        self.exec_within(id, script, 0)
+    }
+
+    pub fn exec_within(
+        &self,
+        id: &str,
+        script: &str,
+        timeout: i64,
+    ) -> Result<ExecSyncResponse, Status> {
+        let request = ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
+            timeout,
+        };
+        Ok(self.wait(self.runtime().exec_sync(request))?.into_inner())
+    }
+
+    pub fn remove_pod(&self, id: &str) {
+        let pod_sandbox_id = id.to_owned();
+        let removed = self.wait(
+            self.runtime()
+                .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }),
+        );
+        removed.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    /// The ids of all pods.
+    pub fn pods(&self) -> Vec<String> {
+        let pods = self.wait(
+            self.runtime()
+                .list_pod_sandbox(ListPodSandboxRequest::default()),
+        );
+        pods.unwrap()
+            .into_inner()
+            .items
+            .into_iter()
+            .map(|pod| pod.id)
+            .collect()
+    }
+
+    /// Nothing of any pod is left: no file, mount, process or cgroup that names the test's directory or an id.
+    pub fn assert_nothing_left(&self) {
+        let names = |name: &str| {
+            let entries = std::fs::read_dir(self.path(name));
+            let entries = entries.into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        for dir in ["run/pods", "root/containers", "netns"] {
+            assert_eq!(names(dir), Vec::<PathBuf>::new());
+        }
+        let root = self.dir.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        assert!(!mounts.contains(&root), "{mounts}");
+        assert_eq!(processes(&root), Vec::<String>::new());
+    }
+}
+
+/// Command lines of processes that name a directory, but for the server's.
+fn processes(dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines
+        .filter(|line| line.contains(dir) && !line.contains("cri.toml"))
+        .collect()
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.server.is_some() && !std::thread::panicking() {
+            for pod in self.pods() {
+                self.remove_pod(&pod);
+            }
+        }
+        if let Some(mut server) = self.server.take() {
+            drop(server.kill());
+            drop(server.wait());
+        }
+        // A test that failed: what its shims keep ends with them, and with their containers.
+        for pod in std::fs::read_dir(self.path("run/pods"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            end_by_force(&pod.path());
+        }
+        if std::thread::panicking() {
+            eprintln!(
+                "{}",
+                std::fs::read_to_string(self.path("cri.log")).unwrap_or_default()
+            );
+        }
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let root = self.dir.path().to_owned();
+        for point in points
+            .filter(|point| Path::new(point).starts_with(&root))
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
+            // Whatever is left then, the test's namespace takes with it.
+            let _ = umount(*point);
+        }
+    }
+}
+
+/// Ends a shim that was started by the test's server, with its containers, each by its own pid.
+fn end_by_force(pod: &Path) {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let mut pids = Vec::new();
+    let shim = std::fs::read_to_string(pod.join("shim.pid"));
+    pids.extend(shim.ok().and_then(|pid| pid.trim().parse::<i32>().ok()));
+    for container in std::fs::read_dir(pod.join("runtime"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let state = std::fs::read(container.path().join("state.json")).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+        pids.extend(
+            state["pid"]
+                .as_i64()
+                .and_then(|pid| i32::try_from(pid).ok()),
+        );
+    }
+    for pid in pids.into_iter().filter(|pid| *pid > 1) {
+        // Gone meanwhile is what is wanted.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+pub fn spec(image: &str) -> ImageSpec {
+    ImageSpec {
+        image: image.to_owned(),
+        ..ImageSpec::default()
+    }
+}
+
+/// A pod on the host's network, whose containers have their own processes.
+pub fn pod_config() -> PodSandboxConfig {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut config = PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: format!("p{number}"),
+            uid: format!("u{number}"),
+            namespace: "test".to_owned(),
+            attempt: 0,
+        }),
+        linux: Some(LinuxPodSandboxConfig::default()),
+        ..PodSandboxConfig::default()
+    };
+    namespaces(&mut config, |options| {
+        options.network = NamespaceMode::Node.into();
+        options.pid = NamespaceMode::Container.into();
+    });
+    config
+}
+
+/// Changes what namespaces a pod has.
+pub fn namespaces(config: &mut PodSandboxConfig, change: impl FnOnce(&mut NamespaceOption)) {
+    let linux = config.linux.get_or_insert_default();
+    let context: &mut LinuxSandboxSecurityContext = linux.security_context.get_or_insert_default();
+    change(context.namespace_options.get_or_insert_default());
+}
+
+/// The text of a log, without what the log adds: each line's parts put together.
+pub fn text(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let mut text = String::new();
+    for line in log.lines() {
+        let mut words = line.splitn(4, ' ');
+        let (_time, _stream, tag) = (words.next(), words.next(), words.next());
+        text += words.next().unwrap_or_default();
+        if tag == Some("F") {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The error of a call that has to fail so.
+pub fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, words: &str) {
+    let error = answer.expect_err(words);
+    assert_eq!(error.code(), code, "{error}");
+    assert!(error.message().contains(words), "{error}");
+}

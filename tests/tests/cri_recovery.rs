@@ -1,0 +1,3 @@
+//! To come.
+mod cri;
+ocirun_tests::suite! {}

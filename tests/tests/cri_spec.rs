@@ -1,0 +1,680 @@
+//! What a request for a container makes of it, seen from the inside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends with the facts"
+)]
+
+mod cri;
+
+use cri::{Node, apart, namespaces, refused, spec};
+use cri_server::api::security_profile::ProfileType;
+use cri_server::api::{
+    Capability, ContainerConfig, Device, IdMapping, Int64Value, KeyValue, LinuxContainerConfig,
+    LinuxContainerSecurityContext, Mount, MountPropagation, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
+};
+use nix::mount::{MsFlags, mount, umount};
+use ocirun_tests::{Need, suite};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use tonic::Code;
+
+fn ready() -> Node {
+    let node = Node::new();
+    node.pull("busybox:1").unwrap();
+    node
+}
+
+fn secure(config: &mut ContainerConfig, change: impl FnOnce(&mut LinuxContainerSecurityContext)) {
+    let linux: &mut LinuxContainerConfig = config.linux.get_or_insert_default();
+    change(linux.security_context.get_or_insert_default());
+}
+
+fn secured(
+    change: impl FnOnce(&mut LinuxContainerSecurityContext),
+) -> impl FnOnce(&mut ContainerConfig) {
+    |config| secure(config, change)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
+fn number(value: i64) -> Option<Int64Value> {
+    Some(Int64Value { value })
+}
+
+/// `Uid`, `Gid` and `Groups` of this process.
+const IDS: &str =
+    "grep -E '^(Uid|Gid|Groups)' /proc/self/status | cut -f2- | tr '\\t' ' ' | sed 's/ *$//'";
+
+fn users_and_groups() {
+    apart(|| {
+        let node = ready();
+        let pod = node.pod(|_| {});
+        let ids = |change: &dyn Fn(&mut LinuxContainerSecurityContext)| {
+            let id = node.run(&pod, IDS, |c| secure(c, change));
+            let status = node.ended(&id);
+            let user = status.user.unwrap().linux.unwrap();
+            (
+                cri::text(Path::new(&status.log_path)),
+                (user.uid, user.gid, user.supplemental_groups),
+            )
+        };
+        assert_eq!(
+            ids(&|_| {}),
+            ("0 0 0 0\n0 0 0 0\n0\n".into(), (0, 0, vec![0]))
+        );
+        let app = ids(&|s| s.run_as_user = number(1000));
+        assert_eq!(
+            app,
+            (
+                "1000 1000 1000 1000\n1000 1000 1000 1000\n1000 50000\n".into(),
+                (1000, 1000, vec![1000, 50000])
+            )
+        );
+        let strict = ids(&|s| {
+            s.run_as_username = "app".into();
+            s.supplemental_groups = vec![1234];
+            s.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
+        });
+        assert_eq!(
+            strict,
+            (
+                "1000 1000 1000 1000\n1000 1000 1000 1000\n1000 1234\n".into(),
+                (1000, 1000, vec![1000, 1234])
+            )
+        );
+        let other = ids(&|s| {
+            s.run_as_user = number(1001);
+            s.run_as_group = number(2002);
+        });
+        assert_eq!(
+            other,
+            (
+                "1001 1001 1001 1001\n2002 2002 2002 2002\n2002\n".into(),
+                (1001, 2002, vec![2002])
+            )
+        );
+    });
+}
+
+fn capabilities_and_no_new_privileges() {
+    apart(|| {
+        let node = ready();
+        let pod = node.pod(|_| {});
+        let has = |bit: u32, change: &dyn Fn(&mut LinuxContainerSecurityContext)| {
+            let script = "grep CapEff /proc/self/status | cut -f2";
+            let set = node.output(&pod, script, |c| secure(c, change));
+            u64::from_str_radix(set.trim(), 16).unwrap() >> bit & 1 == 1
+        };
+        let (net_admin, chown) = (12, 0);
+        let list = |name: &str| vec![name.to_owned()];
+        let with = |add: &str, drop: &str| Capability {
+            add_capabilities: list(add),
+            drop_capabilities: list(drop),
+            ..Capability::default()
+        };
+        assert!(has(chown, &|_| {}) && !has(net_admin, &|_| {}));
+        assert!(has(net_admin, &|s| s.capabilities =
+            Some(with("NET_ADMIN", "KILL"))));
+        assert!(has(net_admin, &|s| s.capabilities = Some(with("ALL", "KILL"))));
+        assert!(!has(chown, &|s| s.capabilities = Some(with("NET_ADMIN", "ALL"))));
+        let ambient = node.output(
+            &pod,
+            "grep CapEff /proc/self/status | cut -f2",
+            secured(|s| {
+                s.run_as_user = number(1000);
+                s.capabilities = Some(Capability {
+                    drop_capabilities: list("ALL"),
+                    add_ambient_capabilities: list("NET_ADMIN"),
+                    ..Capability::default()
+                });
+            }),
+        );
+        assert_eq!(ambient.trim(), "0000000000001000");
+        let wrong = secured(|s| s.capabilities = Some(with("FLY", "KILL")));
+        let mut config = node.container_config("true");
+        wrong(&mut config);
+        refused(
+            node.try_create(&pod, config),
+            Code::InvalidArgument,
+            "add_capabilities[0]",
+        );
+        for is_set in [true, false] {
+            let script = "grep NoNewPrivs /proc/self/status | cut -f2";
+            let seen = node.output(&pod, script, secured(|s| s.no_new_privs = is_set));
+            assert_eq!(seen.trim() == "1", is_set);
+        }
+    });
+}
+
+fn seccomp_profiles() {
+    apart(|| {
+        let node = ready();
+        let pod = node.pod(|_| {});
+        let profile = |kind: ProfileType, name: &str| {
+            Some(SecurityProfile {
+                profile_type: kind.into(),
+                localhost_ref: name.to_owned(),
+            })
+        };
+        // Whether it may make a directory, unshare namespaces and set the host name, with the capability for it.
+        let script = "mkdir /tmp/a && echo mkdir; unshare -u true && echo unshare; true";
+        let seen = |seccomp: Option<SecurityProfile>, cap: &str| {
+            node.output(
+                &pod,
+                script,
+                secured(|s| {
+                    s.seccomp = seccomp;
+                    s.capabilities = Some(Capability {
+                        add_capabilities: vec![cap.to_owned()],
+                        ..Capability::default()
+                    });
+                }),
+            )
+        };
+        let lines = |text: &str| {
+            text.lines()
+                .filter(|l| ["mkdir", "unshare"].contains(l))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&seen(None, "SYS_ADMIN")), ["mkdir", "unshare"]);
+        assert_eq!(
+            lines(&seen(profile(ProfileType::Unconfined, ""), "SYS_ADMIN")),
+            ["mkdir", "unshare"]
+        );
+        assert_eq!(
+            lines(&seen(profile(ProfileType::RuntimeDefault, ""), "SYS_ADMIN")),
+            ["mkdir", "unshare"]
+        );
+        assert_eq!(
+            lines(&seen(profile(ProfileType::RuntimeDefault, ""), "KILL")),
+            ["mkdir"]
+        );
+        let filter = "grep '^Seccomp:' /proc/self/status | cut -f2";
+        let mode = |seccomp| {
+            node.output(&pod, filter, secured(|s| s.seccomp = seccomp))
+                .trim()
+                .to_owned()
+        };
+        assert_eq!(
+            (mode(None), mode(profile(ProfileType::RuntimeDefault, ""))),
+            ("0".into(), "2".into())
+        );
+        let file = node.path("deny.json");
+        let deny = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        std::fs::write(&file, deny).unwrap();
+        let local = profile(ProfileType::Localhost, file.to_str().unwrap());
+        assert_eq!(lines(&seen(local, "SYS_ADMIN")), ["unshare"]);
+        for (name, words) in [
+            ("/no/such/profile", "/no/such/profile"),
+            ("", "localhost_ref"),
+            ("x", "not an absolute path"),
+        ] {
+            let mut config = node.container_config("true");
+            secure(&mut config, |s| {
+                s.seccomp = profile(ProfileType::Localhost, name)
+            });
+            let error = node.try_create(&pod, config).unwrap_err();
+            assert!(error.message().contains(words), "{error}");
+        }
+    });
+}
+
+fn what_cannot_be_seen_or_written() {
+    apart(|| {
+        let node = ready();
+        let open = |config: &mut PodSandboxConfig| {
+            config
+                .linux
+                .get_or_insert_default()
+                .security_context
+                .get_or_insert_default()
+                .privileged = true;
+        };
+        let pod = node.pod(open);
+        let write = "touch /x 2>/dev/null && echo root; touch /proc/sys/kernel/domainname 2>/dev/null; \
+                     echo a 2>/dev/null > /proc/sys/net/ipv4/ip_default_ttl || echo denied; wc -c < /proc/kcore 2>/dev/null; true";
+        let seen = node.output(
+            &pod,
+            write,
+            secured(|s| {
+                s.readonly_rootfs = true;
+                s.masked_paths = vec!["/proc/kcore".into()];
+                s.readonly_paths = vec!["/proc/sys".into()];
+            }),
+        );
+        assert_eq!(seen, "denied\n0\n");
+        assert_eq!(node.output(&pod, "touch /x && echo root", |_| {}), "root\n");
+        let script = "ls /dev/kmsg /dev/null | wc -l; touch /sys/fs/cgroup/x 2>&1 | grep -c Read-only; \
+                      grep CapEff /proc/self/status | cut -f2; grep '^Seccomp:' /proc/self/status | cut -f2; true";
+        let privileged = node.output(
+            &pod,
+            script,
+            secured(|s| {
+                s.privileged = true;
+                s.seccomp = Some(SecurityProfile::default());
+            }),
+        );
+        let plain = node.output(
+            &pod,
+            script,
+            secured(|s| s.seccomp = Some(SecurityProfile::default())),
+        );
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let (privileged, plain) = (lines(&privileged), lines(&plain));
+        assert_eq!(
+            (privileged[3].as_str(), plain.last().unwrap().as_str()),
+            ("0", "2")
+        );
+        assert_eq!(
+            (privileged[1].as_str(), plain[plain.len() - 3].as_str()),
+            ("0", "1")
+        );
+        assert!(
+            u64::from_str_radix(&privileged[2], 16).unwrap()
+                > u64::from_str_radix(&plain[plain.len() - 2], 16).unwrap()
+        );
+        if Path::new("/dev/kmsg").exists() {
+            assert_eq!(privileged[0], "2");
+        }
+    });
+}
+
+fn namespaces_shared_and_not() {
+    apart(|| {
+        let node = ready();
+        let own = |kind: &str| {
+            std::fs::read_link(format!("/proc/thread-self/ns/{kind}"))
+                .unwrap()
+                .display()
+                .to_string()
+        };
+        let modes = |pid: NamespaceMode| NamespaceOption {
+            network: NamespaceMode::Node.into(),
+            pid: pid.into(),
+            ..NamespaceOption::default()
+        };
+        let script =
+            "readlink /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/net; echo $$; sleep 1000";
+        let lines = |id: &str| {
+            let log = node.status(id).log_path;
+            ocirun_tests::eventually("four lines", || {
+                cri::text(Path::new(&log)).lines().count() == 4
+            });
+            cri::text(Path::new(&log))
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let run = |pod: &str, options: NamespaceOption| {
+            node.run(
+                pod,
+                script,
+                secured(|s| s.namespace_options = Some(options)),
+            )
+        };
+        // A PID namespace for the pod, one for each container, that of the host.
+        let shared = node.pod(|c| namespaces(c, |o| o.pid = NamespaceMode::Pod.into()));
+        let (a, b) = (
+            run(&shared, modes(NamespaceMode::Pod)),
+            run(&shared, modes(NamespaceMode::Pod)),
+        );
+        assert_eq!(lines(&a)[..3], lines(&b)[..3]);
+        assert_ne!(lines(&a)[3], "1", "the pod's own process is the first");
+        assert_ne!(lines(&a)[1], own("ipc"));
+        assert_eq!(lines(&a)[2], own("net"));
+        let seen = node.exec(&a, "ps | grep -c '[s]leep 1000'").unwrap();
+        assert_eq!(seen.stdout, b"2\n");
+        let apart = node.pod(|_| {});
+        let (a, b) = (
+            run(&apart, modes(NamespaceMode::Container)),
+            run(&apart, modes(NamespaceMode::Container)),
+        );
+        assert_ne!(lines(&a)[0], lines(&b)[0]);
+        assert_eq!((lines(&a)[3].as_str(), &lines(&a)[1]), ("1", &lines(&b)[1]));
+        // One that joins another's processes.
+        let target = NamespaceOption {
+            target_id: a.clone(),
+            ..modes(NamespaceMode::Target)
+        };
+        assert_eq!(lines(&run(&apart, target))[0], lines(&a)[0]);
+        let mut config = node.container_config("true");
+        secure(&mut config, |s| {
+            s.namespace_options = Some(NamespaceOption {
+                target_id: "abcd".into(),
+                ..modes(NamespaceMode::Target)
+            })
+        });
+        let error = node.try_create(&apart, config).unwrap_err();
+        assert!(error.message().contains("target_id"), "{error}");
+        let host = node.pod(|c| {
+            namespaces(c, |o| {
+                o.pid = NamespaceMode::Node.into();
+                o.ipc = NamespaceMode::Node.into();
+            })
+        });
+        let id = run(&host, modes(NamespaceMode::Node));
+        assert_eq!(lines(&id)[..3], [own("pid"), own("ipc"), own("net")]);
+        for pod in [shared, apart, host] {
+            node.remove_pod(&pod);
+        }
+        node.assert_nothing_left();
+    });
+}
+
+fn user_namespaces() {
+    apart(|| {
+        let node = ready();
+        let map = |container_id, length| IdMapping {
+            host_id: 100_000,
+            container_id,
+            length,
+        };
+        let user = |maps: Vec<IdMapping>| {
+            Some(UserNamespace {
+                mode: NamespaceMode::Pod.into(),
+                uids: maps.clone(),
+                gids: maps,
+            })
+        };
+        let with = |maps: Vec<IdMapping>| {
+            move |config: &mut PodSandboxConfig| {
+                namespaces(config, |o| {
+                    o.network = NamespaceMode::Pod.into();
+                    o.userns_options = user(maps);
+                })
+            }
+        };
+        let pod = node.pod(with(vec![map(0, 65_536)]));
+        let volume = node.path("volume");
+        std::fs::create_dir(&volume).unwrap();
+        let script = "cat /proc/self/uid_map; id -u; stat -c %u /data /volume; touch /data/new /volume/new && stat -c %u /data/new /volume/new";
+        let seen = node.output(&pod, script, |c| {
+            c.mounts = vec![Mount {
+                container_path: "/volume".into(),
+                host_path: volume.display().to_string(),
+                uid_mappings: vec![map(0, 65_536)],
+                gid_mappings: vec![map(0, 65_536)],
+                ..Mount::default()
+            }];
+        });
+        let words = seen.split_whitespace().collect::<Vec<_>>();
+        assert_eq!(words, ["0", "100000", "65536", "0", "0", "0", "0", "0"]);
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(
+            std::fs::metadata(volume.join("new")).unwrap().uid(),
+            0,
+            "mapped for the container alone"
+        );
+        for (maps, words) in [
+            (vec![map(0, 10), map(10, 10)], "userns_options.uids"),
+            (vec![map(1, 10)], "userns_options.uids[0].container_id"),
+        ] {
+            refused(node.try_pod(with(maps)), Code::InvalidArgument, words);
+        }
+        for mode in [NamespaceMode::Container, NamespaceMode::Target] {
+            let answer = node.try_pod(|c| {
+                namespaces(c, |o| {
+                    o.userns_options = Some(UserNamespace {
+                        mode: mode.into(),
+                        ..UserNamespace::default()
+                    });
+                })
+            });
+            refused(answer, Code::InvalidArgument, "userns_options.mode");
+        }
+        node.remove_pod(&pod);
+        node.assert_nothing_left();
+    });
+}
+
+fn bind(source: &Path, target: &Path) {
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .unwrap();
+}
+
+fn volumes_of_the_host() {
+    apart(|| {
+        let node = ready();
+        let base = node.path("volumes");
+        std::fs::create_dir(&base).unwrap();
+        bind(&base, &base);
+        mount(
+            None::<&str>,
+            &base,
+            None::<&str>,
+            MsFlags::MS_SHARED,
+            None::<&str>,
+        )
+        .unwrap();
+        std::fs::create_dir_all(base.join("real/sub")).unwrap();
+        std::fs::write(base.join("real/file"), "content\n").unwrap();
+        symlink("real", base.join("link")).unwrap();
+        let volume = |name: &str, change: &dyn Fn(&mut Mount)| {
+            let mut mount = Mount {
+                container_path: "/v".into(),
+                host_path: base.join(name).display().to_string(),
+                ..Mount::default()
+            };
+            change(&mut mount);
+            vec![mount]
+        };
+        let pod = node.pod(|c| {
+            c.linux
+                .get_or_insert_default()
+                .security_context
+                .get_or_insert_default()
+                .privileged = true
+        });
+        let seen = node.output(
+            &pod,
+            "cat /v/file; touch /v/new; cat /v/file > /v/copy",
+            |c| c.mounts = volume("link", &|_| {}),
+        );
+        assert_eq!(seen, "content\n");
+        assert!(base.join("real/new").exists());
+        let id = node.run(&pod, "true", |c| {
+            c.mounts = volume("missing/deep", &|m| m.readonly = true)
+        });
+        let shown = node.status(&id).mounts;
+        assert_eq!(shown, volume("missing/deep", &|m| m.readonly = true));
+        assert!(base.join("missing/deep").is_dir());
+        // A mount below: writable under a plain read-only one, and not under a recursive one.
+        bind(&base.join("missing"), &base.join("real/sub"));
+        let script =
+            "touch /v/a 2>/dev/null && echo top; touch /v/sub/a 2>/dev/null && echo below; true";
+        let plain = node.output(&pod, script, |c| {
+            c.mounts = volume("real", &|m| m.readonly = true)
+        });
+        assert_eq!(plain, "below\n");
+        let recursive = node.output(&pod, script, |c| {
+            c.mounts = volume("real", &|m| {
+                m.readonly = true;
+                m.recursive_read_only = true;
+            })
+        });
+        assert_eq!(recursive, "");
+        // Mounts made later, on either side.
+        let waits = "while [ ! -e /v/go ]; do sleep 0.1; done; ls /v/late; mount -t tmpfs x /v/inner 2>/dev/null; touch /v/done; sleep 1000";
+        for (propagation, outside_seen, inside_seen) in [
+            (MountPropagation::PropagationPrivate, false, false),
+            (MountPropagation::PropagationHostToContainer, true, false),
+            (MountPropagation::PropagationBidirectional, true, true),
+        ] {
+            let dir = base.join(format!("p{}", propagation as i32));
+            for name in ["late", "inner"] {
+                std::fs::create_dir_all(dir.join(name)).unwrap();
+            }
+            let name = dir.file_name().unwrap().to_str().unwrap();
+            let id = node.run(&pod, waits, |c| {
+                c.mounts = volume(name, &|m| m.propagation = propagation.into());
+                secure(c, |s| s.privileged = true);
+            });
+            mount(
+                Some("late"),
+                &dir.join("late"),
+                Some("tmpfs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .unwrap();
+            std::fs::write(dir.join("late/seen"), "").unwrap();
+            std::fs::write(dir.join("go"), "").unwrap();
+            ocirun_tests::eventually("the container has done it", || dir.join("done").exists());
+            let log = cri::text(Path::new(&node.status(&id).log_path));
+            assert_eq!(log.contains("seen"), outside_seen, "{propagation:?}");
+            let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let inner = dir.join("inner").display().to_string();
+            assert_eq!(table.contains(&inner), inside_seen, "{propagation:?}");
+            umount(&dir.join("late")).unwrap();
+            if inside_seen {
+                umount(&dir.join("inner")).unwrap();
+            }
+        }
+        for (change, words) in [
+            (
+                &(|m: &mut Mount| m.recursive_read_only = true) as &dyn Fn(&mut Mount),
+                "recursive_read_only",
+            ),
+            (
+                &|m: &mut Mount| m.container_path = "/a/../b".into(),
+                "container_path",
+            ),
+        ] {
+            let mut config = node.container_config("true");
+            config.mounts = volume("real", change);
+            refused(node.try_create(&pod, config), Code::InvalidArgument, words);
+        }
+        node.remove_pod(&pod);
+        umount(&base.join("real/sub")).unwrap();
+        umount(&base).unwrap();
+        node.assert_nothing_left();
+    });
+}
+
+fn images_as_volumes() {
+    apart(|| {
+        let node = ready();
+        let pod = node.pod(|_| {});
+        let id = node.pull("volume:1").unwrap();
+        let volume = |sub: &str| Mount {
+            container_path: "/v".into(),
+            readonly: true,
+            image: Some(spec(&node.image("volume:1"))),
+            image_sub_path: sub.into(),
+            ..Mount::default()
+        };
+        let script = "cat /v/data/sub/hello; touch /v/x 2>/dev/null || echo read-only";
+        let container = node.run(&pod, script, |c| c.mounts = vec![volume("")]);
+        let status = node.ended(&container);
+        assert_eq!(cri::text(Path::new(&status.log_path)), "hello\nread-only\n");
+        assert_eq!(status.mounts[0].image.as_ref().unwrap().image_ref, id);
+        let seen = node.output(&pod, "cat /v/hello", |c| {
+            c.mounts = vec![volume("data/sub")]
+        });
+        assert_eq!(seen, "hello\n");
+        let file = node.output(&pod, "cat /v", |c| {
+            c.mounts = vec![volume("data/sub/hello")]
+        });
+        assert_eq!(file, "hello\n");
+        for (mount, code, words) in [
+            (volume("no/such"), Code::Unknown, "ImageVolumeMountFailed: "),
+            (volume("../etc"), Code::Unknown, "ImageVolumeMountFailed: "),
+            (
+                Mount {
+                    readonly: false,
+                    ..volume("")
+                },
+                Code::InvalidArgument,
+                "readonly",
+            ),
+            (
+                Mount {
+                    image: Some(spec("absent.example/x:1")),
+                    ..volume("")
+                },
+                Code::NotFound,
+                "config.mounts[0].image.image",
+            ),
+        ] {
+            let mut config = node.container_config("true");
+            config.mounts = vec![mount];
+            refused(node.try_create(&pod, config), code, words);
+        }
+        node.remove_pod(&pod);
+        node.assert_nothing_left();
+    });
+}
+
+fn devices_and_variables() {
+    apart(|| {
+        let node = ready();
+        let pod = node.pod(|_| {});
+        let device = |access: &str| {
+            vec![Device {
+                host_path: "/dev/zero".into(),
+                container_path: "/dev/mine".into(),
+                permissions: access.into(),
+            }]
+        };
+        let script =
+            "head -c 4 /dev/mine | wc -c; (echo x > /dev/mine) 2>/dev/null && echo written; true";
+        assert_eq!(
+            node.output(&pod, script, |c| c.devices = device("rwm")),
+            "4\nwritten\n"
+        );
+        let cdi = node.path("cdi");
+        std::fs::create_dir(&cdi).unwrap();
+        let spec = r#"{"cdiVersion": "0.6.0", "kind": "v.example/dev", "devices": [{"name": "one", "containerEdits": {
+            "env": ["FROM_CDI=1"], "deviceNodes": [{"path": "/dev/cdi", "hostPath": "/dev/zero"}]}}]}"#;
+        std::fs::write(cdi.join("v.json"), spec).unwrap();
+        let seen = node.output(
+            &pod,
+            "echo $FROM_CDI $SET; head -c 3 /dev/cdi | wc -c",
+            |c| {
+                c.cdi_devices = vec![cri_server::api::CdiDevice {
+                    name: "v.example/dev=one".into(),
+                }];
+                c.envs = vec![KeyValue {
+                    key: "SET".into(),
+                    value: b"by request".to_vec(),
+                }];
+            },
+        );
+        assert_eq!(seen, "1 by request\n3\n");
+        for (name, code, words) in [
+            ("v.example/dev=two", Code::NotFound, "v.example/dev=two"),
+            (
+                "nonsense",
+                Code::InvalidArgument,
+                "config.CDI_devices[0].name",
+            ),
+        ] {
+            let mut config = node.container_config("true");
+            config.cdi_devices = vec![cri_server::api::CdiDevice { name: name.into() }];
+            refused(node.try_create(&pod, config), code, words);
+        }
+    });
+}
+
+suite! {
+    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+        users_and_groups,
+        capabilities_and_no_new_privileges,
+        seccomp_profiles,
+        what_cannot_be_seen_or_written,
+        namespaces_shared_and_not,
+        volumes_of_the_host,
+        images_as_volumes,
+        devices_and_variables,
+    ],
+    // Layers of an overlay that are mapped.
+    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Kernel(6, 15)] => [user_namespaces],
+}
