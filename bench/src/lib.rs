@@ -7,6 +7,7 @@ pub mod container;
 pub mod init;
 pub mod lab;
 pub mod options;
+pub mod pod;
 pub mod programs;
 pub mod pull;
 pub mod sample;
@@ -24,6 +25,7 @@ pub fn suite(name: &str, options: &options::Options) -> Result<table::Table, Str
     match name {
         "start" => start::measure(options),
         "pull" => pull::measure(options),
+        "pod" => pod::measure(options),
         other => Err(format!("no suite {other:?}")),
     }
 }

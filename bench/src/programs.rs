@@ -50,6 +50,39 @@ impl Own {
     }
 }
 
+/// The programs that a node runs.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// `ocirun-cri`, with `ocirun-shim` beside it.
+    pub daemon: PathBuf,
+    /// `ocirun-image`
+    pub images: PathBuf,
+    /// `ocirun-init`
+    pub init: PathBuf,
+}
+
+impl Node {
+    /// Builds them.
+    ///
+    /// # Errors
+    /// What cargo could not build.
+    pub fn build() -> Result<Self, String> {
+        let one = |package: &str, name: &str| {
+            let mut programs = build(package)?.into_iter();
+            programs
+                .find(|path| path.file_name().is_some_and(|file| file == name))
+                .ok_or_else(|| format!("cargo built no {name}"))
+        };
+        let shim = one("ocirun-shim", "ocirun-shim")?;
+        Ok(Self {
+            daemon: one("cri-server", "ocirun-cri")?,
+            images: one("image-store", "ocirun-image")?,
+            // Its build script puts it beside the others.
+            init: shim.with_file_name("ocirun-init"),
+        })
+    }
+}
+
 /// ocirun, built now, then runc, crun and youki where found, then what the variable `RUNTIMES` lists (paths, commas between).
 pub fn runtimes() -> Vec<Runtime> {
     let ocirun = build("oci-runtime").and_then(|programs| {
