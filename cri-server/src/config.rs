@@ -5,6 +5,7 @@
 
 use crate::error::{Context, Error, Kind, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -62,8 +63,18 @@ pub struct Config {
     pub pinned_images: Vec<String>,
     /// What containers get.
     pub container: Container,
+    /// What pods get whose request names one of these.
+    pub handlers: BTreeMap<String, Handler>,
     /// How registries are spoken to.
     pub registry: Registry,
+}
+
+/// What containers get whose pod has this handler.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handler {
+    /// In the place of [`Container::init`].
+    pub init: Option<String>,
 }
 
 /// What containers get where their pod does not say.
@@ -82,6 +93,8 @@ pub struct Container {
     pub cdi_dirs: Vec<PathBuf>,
     /// Bytes of a pod's /dev/shm.
     pub shm_bytes: u64,
+    /// Whether `ocirun-init` is the first process, and its flags: the value of the annotation `org.ocirun.init`.
+    pub init: String,
 }
 
 /// How registries are spoken to.
@@ -151,6 +164,15 @@ impl Config {
             return wrong("container.log_line_bytes", "is not between 256 and 1048576");
         }
         Ok(())
+    }
+
+    /// The flags of `ocirun-init` for containers of pods with this handler, where the pod does not say.
+    #[must_use]
+    pub fn init(&self, handler: &str) -> &str {
+        let handler = self.handlers.get(handler);
+        handler
+            .and_then(|handler| handler.init.as_deref())
+            .unwrap_or(&self.container.init)
     }
 
     /// The keys that differ from `running` and take effect at the next start only.
@@ -296,6 +318,18 @@ mod tests {
             assert!(error.to_string().contains(words), "{text}: {error}");
             assert!(!error.to_string().contains('\n'), "{error}");
         }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn handlers_go_before_the_node() {
+        let dir = scratch("handlers");
+        let text =
+            "[container]\ninit = \"-g\"\n[handlers.plain]\n[handlers.none]\ninit = \"false\"";
+        write(&dir, "cri.toml", text);
+        let config = Config::load(&dir.join("cri.toml"), Named::Yes).unwrap();
+        let inits = ["", "plain", "none"].map(|handler| config.init(handler).to_owned());
+        assert_eq!(inits, ["-g", "-g", "false"]);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

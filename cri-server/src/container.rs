@@ -268,6 +268,7 @@ impl Pods {
             is_unified: self.host.is_unified,
             least_oom_score: self.host.least_oom_score,
             cgroups_path: self.cgroups_path(&pod.record.config, id),
+            init: settings.init(&pod.record.handler).to_owned(),
             ..Facts::default()
         })
     }

@@ -17,6 +17,7 @@ pub mod gather;
 pub mod host;
 pub mod images;
 pub mod live;
+pub mod look;
 pub mod notify;
 pub mod pods;
 pub mod record;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use cri_server::config::{self, Config, Named};
 use cri_server::live::Live;
-use cri_server::{Error, Result, notify, server};
+use cri_server::{Error, Kind, Result, look, notify, server};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +39,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Tells how the running daemon is, and fails where it cannot run pods
+    Status,
     /// Shows configuration
     Config {
         #[command(subcommand)]
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Some(Command::Config { which }) => show(&cli, *which),
+        Some(Command::Status) => status(&cli),
         None => daemon(&cli),
     };
     match done {
@@ -109,6 +112,23 @@ fn show(cli: &Cli, which: Which) -> Result<()> {
     };
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(|error| Error::os("write to standard output", &error))
+}
+
+fn status(cli: &Cli) -> Result<()> {
+    let (file, named) = cli.file();
+    let mut config = Config::load(&file, named)?;
+    (cli.change())(&mut config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::os("start of the executor", &error))?;
+    let (text, is_ready) = runtime.block_on(look::status(&config.listen))?;
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| Error::os("write to standard output", &error))?;
+    if is_ready {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Unavailable, "pods cannot run"))
 }
 
 /// What this program says at a level; libraries are heard when they warn.

@@ -38,14 +38,14 @@ impl Pods {
         handler: String,
     ) -> Result<String> {
         let checked = validate::pod(&config)?;
-        if !handler.is_empty() {
+        if !handler.is_empty() && !self.live.get().handlers.contains_key(&handler) {
             return Err(invalid(
                 "runtime_handler",
                 format!("there is no handler {handler:?}"),
             ));
         }
         let name = PodName::of(&config);
-        let (this, wanted) = (self.clone(), config.clone());
+        let (this, wanted) = (self.clone(), (config.clone(), handler.clone()));
         let taken = name.clone();
         let work = || async move {
             match this.named(&taken) {
@@ -59,19 +59,23 @@ impl Pods {
             .join(Making::Pod(name), Abandoned::GoesOn, work)
             .await?;
         let pod = self.pod(&id, "pod_sandbox_id")?;
-        if pod.record.config != config {
+        if pod.record.config != config || pod.record.handler != handler {
             return Err(taken_by(&pod));
         }
         Ok(id)
     }
 
-    async fn make_pod(self: &Arc<Self>, config: PodSandboxConfig, modes: Modes) -> Result<String> {
+    async fn make_pod(
+        self: &Arc<Self>,
+        (config, handler): (PodSandboxConfig, String),
+        modes: Modes,
+    ) -> Result<String> {
         let id = record::new_id()?;
         let dir = PodDirectory::new(self.pods_dir().join(&id));
         let record = Sandbox {
             id: id.clone(),
             config,
-            handler: String::new(),
+            handler,
             created_at: time::now(),
             phase: Phase::Making,
         };

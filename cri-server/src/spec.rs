@@ -124,6 +124,8 @@ pub struct Facts {
     pub least_oom_score: i32,
     /// `linux.cgroupsPath`.
     pub cgroups_path: String,
+    /// Flags of `ocirun-init`, where the pod does not say; see [`INIT`].
+    pub init: String,
 }
 
 /// All that a configuration follows from.
@@ -328,7 +330,11 @@ fn label(spec: &mut Value, input: &Input<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What hooks and agents look for, by the names that they know.
+/// The annotation of a pod, or of a container of it, that asks for `ocirun-init`: `true`, `false`, or flags.
+pub const INIT: &str = "org.ocirun.init";
+
+/// What hooks and agents look for, by the names that they know. Of what the pod itself is annotated with, only what it may
+/// decide goes further: others mean something to the runtime.
 fn annotations(input: &Input<'_>) -> Value {
     let metadata = input.pod.metadata.clone().unwrap_or_default();
     let name = input.config.metadata.clone().unwrap_or_default().name;
@@ -338,7 +344,10 @@ fn annotations(input: &Input<'_>) -> Value {
     } else {
         image.user_specified_image
     };
+    let own = [&input.config.annotations, &input.pod.annotations];
+    let init = own.iter().find_map(|annotations| annotations.get(INIT));
     json!({
+        INIT: init.unwrap_or(&input.facts.init),
         "io.kubernetes.cri.container-type": "container",
         "io.kubernetes.cri.container-name": name,
         "io.kubernetes.cri.image-name": image,

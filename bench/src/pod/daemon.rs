@@ -76,7 +76,7 @@ impl Daemon {
             import(kind, &programs[1], dir, archives)?;
         }
         let child = spawn(kind, &programs[0], dir)?;
-        let client = connect(&runtime, dir);
+        let client = connect(&runtime, dir)?;
         let mut daemon = Self {
             kind,
             programs: programs.to_vec(),
@@ -115,7 +115,7 @@ impl Daemon {
         drop(self.child.wait());
         let begin = Instant::now();
         self.child = spawn(self.kind, &self.programs[0], &self.dir)?;
-        self.client = connect(&self.runtime, &self.dir);
+        self.client = connect(&self.runtime, &self.dir)?;
         self.wait_until_it_answers()?;
         while self.list()?.len() != count {
             if begin.elapsed() > PATIENCE {
@@ -363,20 +363,11 @@ fn socket(dir: &Path) -> PathBuf {
     state(dir).join("cri.sock")
 }
 
-fn connect(runtime: &Runtime, dir: &Path) -> RuntimeServiceClient<Channel> {
-    let path = socket(dir);
+fn connect(runtime: &Runtime, dir: &Path) -> Answer<RuntimeServiceClient<Channel>> {
+    let address = format!("unix://{}", socket(dir).display());
+    let endpoint = Endpoint::from_shared(address).map_err(|error| error.to_string())?;
     let _guard = runtime.enter();
-    // The address is not looked at: all goes to the socket.
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
-        tower::service_fn(move |_| {
-            let path = path.clone();
-            async move {
-                let stream = tokio::net::UnixStream::connect(path).await?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-            }
-        }),
-    );
-    RuntimeServiceClient::new(channel)
+    Ok(RuntimeServiceClient::new(endpoint.connect_lazy()))
 }
 
 fn configure(kind: Kind, dir: &Path) -> Answer<()> {

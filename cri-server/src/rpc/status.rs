@@ -52,13 +52,16 @@ pub(super) async fn status(service: &Service, request: StatusRequest) -> Result<
             conditions: vec![runtime, network],
         }),
         info,
-        runtime_handlers: vec![RuntimeHandler {
-            name: String::new(),
-            features: Some(RuntimeHandlerFeatures {
-                recursive_read_only_mounts: true,
-                user_namespaces: service.has_user_namespaces(),
-            }),
-        }],
+        runtime_handlers: std::iter::once(String::new())
+            .chain(service.live.get().handlers.keys().cloned())
+            .map(|name| RuntimeHandler {
+                name,
+                features: Some(RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: true,
+                    user_namespaces: service.has_user_namespaces(),
+                }),
+            })
+            .collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,

@@ -76,6 +76,43 @@ fn mount_at<'a>(spec: &'a Value, target: &str) -> &'a Value {
     found[0]
 }
 
+/// The container's word counts before the pod's, and that before the node's; an image has none.
+#[test]
+fn init_by_annotation() {
+    let annotated = |value: Option<&str>| {
+        let pair = value.map(|value| (INIT.to_owned(), value.to_owned()));
+        pair.into_iter()
+            .collect::<std::collections::HashMap<_, _>>()
+    };
+    for (container, pod, node, expected) in [
+        (None, None, "", ""),
+        (None, None, "true", "true"),
+        (None, Some("false"), "true", "false"),
+        (Some("-g"), Some("false"), "true", "-g"),
+        (Some(""), Some("true"), "true", ""),
+    ] {
+        let config = request(|config| config.annotations = annotated(container));
+        let pod = PodSandboxConfig {
+            annotations: annotated(pod),
+            ..PodSandboxConfig::default()
+        };
+        let facts = Facts {
+            init: node.to_owned(),
+            ..facts()
+        };
+        let spec = build(&Input {
+            id: "c",
+            pod_id: "p",
+            config: &config,
+            pod: &pod,
+            image: &ImageProcess::default(),
+            capabilities: &[],
+            facts: &facts,
+        });
+        assert_eq!(spec.unwrap()["annotations"][INIT], expected);
+    }
+}
+
 /// A general crate for such configurations reads what is built.
 #[test]
 fn another_reader_understands_it() {
