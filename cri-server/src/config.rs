@@ -53,6 +53,8 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// Path of `ocirun-shim`; found beside this program or in PATH when empty.
     pub shim: PathBuf,
+    /// Address and port of the metrics; empty for none.
+    pub metrics_listen: String,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
     /// See [`CgroupDriver`].
@@ -154,6 +156,9 @@ impl Config {
                 return wrong(key, "is not an absolute path");
             }
         }
+        if !self.metrics_listen.is_empty() && self.metrics_address().is_none() {
+            return wrong("metrics_listen", "is not an address with a port");
+        }
         if !["error", "warn", "info", "debug", "trace"].contains(&&*self.log_level) {
             return wrong("log_level", "is not error, warn, info, debug or trace");
         }
@@ -164,6 +169,12 @@ impl Config {
             return wrong("container.log_line_bytes", "is not between 256 and 1048576");
         }
         Ok(())
+    }
+
+    /// Where metrics are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.metrics_listen.parse().ok()
     }
 
     /// The flags of `ocirun-init` for containers of pods with this handler, where the pod does not say.
@@ -183,6 +194,10 @@ impl Config {
             ("root", self.root != running.root),
             ("state", self.state != running.state),
             ("netns_dir", self.netns_dir != running.netns_dir),
+            (
+                "metrics_listen",
+                self.metrics_listen != running.metrics_listen,
+            ),
             (
                 "cgroup_driver",
                 self.cgroup_driver.resolved() != running.cgroup_driver.resolved(),
@@ -302,6 +317,10 @@ mod tests {
             ("log_level = 3", "invalid type"),
             ("log_level = \"loud\"", "log_level: is not error, warn"),
             ("state = \"run\"", "state: is not an absolute path"),
+            (
+                "metrics_listen = \"x\"",
+                "metrics_listen: is not an address",
+            ),
             (
                 "[registry]\nparallel_layers = 0",
                 "registry.parallel_layers: is zero",

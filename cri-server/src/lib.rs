@@ -18,6 +18,7 @@ pub mod host;
 pub mod images;
 pub mod live;
 pub mod look;
+pub mod metrics;
 pub mod notify;
 pub mod pods;
 pub mod record;

@@ -69,6 +69,7 @@ impl Live {
         config.root.clone_from(&running.root);
         config.state.clone_from(&running.state);
         config.netns_dir.clone_from(&running.netns_dir);
+        config.metrics_listen.clone_from(&running.metrics_listen);
         config.cgroup_driver = running.cgroup_driver;
         (self.set_level)(level(&config));
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@ mod status;
 use crate::error::{Error, Kind, Result};
 use crate::images::Images;
 use crate::live::Live;
+use crate::metrics;
 use crate::pods::Pods;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::Stream;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 /// The longest list in one message of a stream.
 const CHUNK: usize = 1000;
@@ -70,7 +71,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Runs a call, and logs how it ended: here and nowhere else.
 async fn answer<T>(
-    call: &str,
+    call: &'static str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<Response<T>, Status> {
     let begun = Instant::now();
@@ -78,12 +79,15 @@ async fn answer<T>(
     let took = begun.elapsed();
     match done {
         Ok(answer) => {
+            metrics::call(call, Code::Ok, took);
             tracing::debug!("{call}: {took:.1?}");
             Ok(Response::new(answer))
         }
         Err(error) => {
             tracing::warn!("{call}: {error} ({took:.1?})");
-            Err(error.into())
+            let status = Status::from(error);
+            metrics::call(call, status.code(), took);
+            Err(status)
         }
     }
 }

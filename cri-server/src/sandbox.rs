@@ -8,12 +8,12 @@ use crate::pods::{Ending, Making, Pod, PodName, Pods};
 use crate::record::{self, Phase, Sandbox};
 use crate::server::make_dir;
 use crate::spec::Modes;
-use crate::{host, rootfs, time, validate};
+use crate::{host, metrics, rootfs, time, validate};
 use ocirun_shim::files::{IdMapping, OwnNamespaces, PodDirectory, PodFile};
 use ocirun_shim::wire::{Empty, StopPodRequest};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a shim may take to remove everything and end.
 const LEAVING: Duration = Duration::from_secs(100);
@@ -95,9 +95,10 @@ impl Pods {
 
     async fn make_parts(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
         let (this, written) = (self.clone(), pod.clone());
-        blocking(move || this.write_files(&written)).await?;
-        self.start_shim(pod).await?;
-        self.connect(pod).await?;
+        let files = blocking(move || this.write_files(&written));
+        timed("files", files).await?;
+        timed("shim", self.start_shim(pod)).await?;
+        timed("connect", self.connect(pod)).await?;
         let record = Sandbox {
             phase: Phase::Made,
             ..pod.record.clone()
@@ -261,6 +262,14 @@ impl Pods {
         })
         .await
     }
+}
+
+/// Takes the time of a part of a pod's start.
+async fn timed<T>(phase: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let begin = Instant::now();
+    let done = work.await;
+    metrics::pod_phase(phase, begin.elapsed());
+    done
 }
 
 fn taken_by(pod: &Pod) -> Error {

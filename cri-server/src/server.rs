@@ -5,9 +5,9 @@ use crate::api::runtime_service_server::RuntimeServiceServer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::images::Images;
 use crate::live::Live;
-use crate::notify;
 use crate::pods::Pods;
 use crate::rpc::Service;
+use crate::{metrics, notify};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
@@ -32,6 +32,9 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let images = Arc::new(Images::open(live.clone())?);
     let pods = Arc::new(Pods::new(live.clone(), images.clone()));
     pods.recover().await?;
+    if let Some(address) = config.metrics_address() {
+        metrics::serve(address, pods.clone())?;
+    }
     let service = Service::new(live, images, pods);
     let listener = listen(&config.listen)?;
     notify::tell("READY=1");
