@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Pid, mkfifo};
 use ocirun_shim::wire::{Code, CreateRequest, ReopenLogRequest};
-use ocirun_tests::pod::{Client, Pod, exec_request};
+use ocirun_tests::pod::{Client, Pod, exec_request, is_alive};
 use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
 
 /// How many lines, and after how many bytes a log is rotated.
@@ -234,6 +234,31 @@ fn another_goes_on_where_what_writes_the_log_is_killed() {
     assert!(pod.log("c").contains("end"));
 }
 
+/// Nobody reads what it prints for a while: it neither ends nor loses it.
+fn what_is_printed_while_nobody_reads_is_kept() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = Bundle::new().probe(&["trap"]);
+    let pid = Pid::from_raw(client.run(&pod.request("c", &bundle)).pid);
+    eventually("it listens", || pod.log("c").contains("ready"));
+    let keeper = keeper_of(&pod, "c").unwrap();
+    pod.kill_shim();
+    kill(keeper, Signal::SIGKILL).unwrap();
+    eventually("nobody reads", || !is_alive(keeper));
+    kill(pid, Signal::SIGUSR1).unwrap();
+    kill(pid, Signal::SIGUSR2).unwrap();
+    eventually("it has taken both", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.contains("ShdPnd:\t0000000000000000")
+    });
+    assert!(pod.start_shim().status.success());
+    eventually("both are heard", || {
+        let log = pod.log("c");
+        log.contains("SIGUSR1") && log.contains("SIGUSR2")
+    });
+    assert!(is_alive(pid));
+}
+
 fn the_log_is_no_link() {
     let pod = Pod::new();
     let mut client = pod.client();
@@ -258,6 +283,7 @@ suite! {
         a_log_that_stalls_holds_only_its_own_container,
         a_full_disk_does_not_hold_the_container,
         another_goes_on_where_what_writes_the_log_is_killed,
+        what_is_printed_while_nobody_reads_is_kept,
         the_log_is_no_link,
     ],
 }
