@@ -419,6 +419,11 @@ pub(crate) fn become_root() -> Result<()> {
     )
 }
 
+/// Labels the keys that this process, which joins a container, makes.
+pub(crate) fn label_keys(process: &crate::plan::process::Process) -> Result<()> {
+    labels::keys(&process.labels)
+}
+
 fn join_keyring(name: &CString) -> Result<()> {
     match process::join_session_keyring(name) {
         // Some kernels have no keys, and some sandboxes hide them.

@@ -13,10 +13,11 @@
 //! | [`process`] | capset, keyctl, personality, prctl where nix has none, seccomp, setns by pidfd |
 //! | [`sched`] | sched_setattr, sched_setaffinity, ioprio_set, set_mempolicy |
 //! | [`tty`] | terminal ioctls |
+//! | [`xattr`] | flistxattr, fgetxattr, fsetxattr |
 //!
 //! Each wrapper forces the safe default (`CLOEXEC`, no symbolic links), takes borrowed descriptors, and gives the bare
 //! errno: who calls it knows which element it was for. All of them may be called in a child after clone: none
-//! allocates, locks or logs.
+//! locks or logs, and only [`xattr`] allocates.
 
 pub mod bpf;
 pub mod clone;
@@ -29,6 +30,7 @@ pub mod pidfd;
 pub mod process;
 pub mod sched;
 pub mod tty;
+pub mod xattr;
 
 use nix::errno::Errno;
 

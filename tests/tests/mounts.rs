@@ -355,6 +355,21 @@ fn tmpcopyup_does_not_follow_links() {
     assert_eq!(targets, ["/etc/hostname", "../../.."]);
 }
 
+/// Without them a program that needs one would be there and not work.
+fn tmpcopyup_keeps_capabilities_of_files() {
+    let bundle = Bundle::new();
+    let file = bundle.inside("/etc/file");
+    fs::write(&file, "").unwrap();
+    // `struct vfs_cap_data`, revision 2: CAP_NET_RAW, permitted and effective.
+    let mut value = [0_u8; 20];
+    value[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, "security.capability", &value, flags).unwrap();
+    let steps = ["attribute", "/etc/file", "security.capability"];
+    let found = values(copied_up(bundle, &["tmpcopyup"]), &steps);
+    assert_eq!(found, [json!(value)]);
+}
+
 fn mounts_are_made_in_order() {
     let bundle =
         Bundle::new().mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "first"}));
@@ -708,6 +723,7 @@ suite! {
     ],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
     &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
+    &[Need::Root, Need::NotRunc("1.1.5 copies no attributes")] => [tmpcopyup_keeps_capabilities_of_files],
     &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [
         the_mode_option_wins_over_what_is_covered,
     ],

@@ -363,6 +363,7 @@ fn enter(entry: &mut Entry, channel: &Channel) -> init::Result<Infallible> {
         )?;
     }
     nix::unistd::setsid().at(Step::Session, 0, "setsid()")?;
+    init::label_keys(&entry.process)?;
     // A container created without a keyring of its own has none by this name, and gets none by this.
     let _ = process::join_session_keyring(&entry.keyring);
     environment::of_container(entry.personality, entry.memory_policy.as_ref())?;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -13,6 +13,8 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+
+use crate::kernel::xattr;
 
 /// A directory on its way: where its entries come from, those left, and where they go.
 struct Level {
@@ -50,12 +52,17 @@ pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
                 let flags = flags | OFlag::O_NOFOLLOW;
                 let from = openat(&level.from, name.as_c_str(), flags, Mode::empty())?;
                 let to = openat(&level.to, name.as_c_str(), flags, Mode::empty())?;
+                attributes(&from, &to)?;
                 levels.push(Level::open(from, to, stat)?);
             }
             continue;
         }
-        copy_file(level, &name, &stat)?;
+        let files = copy_file(level, &name, &stat)?;
         finish(level, &name, &stat)?;
+        // After the owner, whose change takes the capabilities of a file away.
+        if let Some((from, to)) = files {
+            attributes(&from, &to)?;
+        }
         times(&level.to, &name, &stat)?;
     }
     Ok(())
@@ -85,8 +92,9 @@ fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
-fn copy_file(level: &Level, name: &CStr, stat: &FileStat) -> nix::Result<()> {
-    match kind(stat) {
+/// Makes the same as `name`, and gives both where they are files with contents.
+fn copy_file(level: &Level, name: &CStr, stat: &FileStat) -> nix::Result<Option<(File, File)>> {
+    let made = match kind(stat) {
         SFlag::S_IFLNK => {
             let target = readlinkat(&level.from, name)?;
             symlinkat(target.as_os_str(), &level.to, name)
@@ -96,14 +104,33 @@ fn copy_file(level: &Level, name: &CStr, stat: &FileStat) -> nix::Result<()> {
             let from = openat(&level.from, name, flags | OFlag::O_RDONLY, Mode::empty())?;
             let flags = flags | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
             let to = openat(&level.to, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-            std::io::copy(&mut File::from(from), &mut File::from(to))
-                .map(drop)
-                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+            let (mut from, mut to) = (File::from(from), File::from(to));
+            std::io::copy(&mut from, &mut to)
+                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+            return Ok(Some((from, to)));
         }
         // A socket is nothing without who listens at it.
         SFlag::S_IFSOCK => Ok(()),
         other => mknodat(&level.to, name, other, Mode::empty(), stat.st_rdev),
+    };
+    made.map(|()| None)
+}
+
+/// Copies what attributes the tmpfs takes: capabilities and access lists of files are among them.
+fn attributes(from: &impl AsFd, to: &impl AsFd) -> nix::Result<()> {
+    for name in xattr::names(from.as_fd())? {
+        // A layer's own marks mean nothing outside of an overlay.
+        if name.to_bytes().starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let value = xattr::get(from.as_fd(), &name)?;
+        match xattr::set(to.as_fd(), &name, &value) {
+            // Of a kind that it does not keep, or that this process may not give.
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => {}
+            Err(errno) => return Err(errno),
+        }
     }
+    Ok(())
 }
 
 /// Owner first, for a change of it takes set-user-id bits away.
@@ -168,6 +195,10 @@ mod tests {
         fs::write(dir.path().join("secret"), "outside").unwrap();
         symlink("../secret", from.join("link")).unwrap();
         nix::unistd::mkfifo(&from.join("fifo"), Mode::S_IRUSR).unwrap();
+        for name in ["plain", "d"] {
+            let file = fs::File::open(from.join(name)).unwrap();
+            xattr::set(file.as_fd(), c"user.name", name.as_bytes()).unwrap();
+        }
         let _socket = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
         copy(&open(&from), &open(&to)).unwrap();
         let mut names: Vec<_> = fs::read_dir(&to)
@@ -183,6 +214,17 @@ mod tests {
         );
         let copied = to.join(deep.strip_prefix(&from).unwrap()).join("file");
         assert_eq!(fs::read_to_string(copied).unwrap(), "deep");
+        for name in ["plain", "d"] {
+            let file = fs::File::open(to.join(name)).unwrap();
+            assert_eq!(
+                xattr::names(file.as_fd()).unwrap(),
+                [c"user.name".to_owned()]
+            );
+            assert_eq!(
+                xattr::get(file.as_fd(), c"user.name").unwrap(),
+                name.as_bytes()
+            );
+        }
         for name in ["plain", "fifo", "d"] {
             let of = |directory: &std::path::Path| {
                 let metadata = fs::symlink_metadata(directory.join(name)).unwrap();

@@ -36,6 +36,7 @@ pub fn step(words: &[&str]) -> Outcome {
         ["open-rdwr", path] => open_rdwr(path),
         ["stat", path] => stat(path),
         ["list", path] => list(path),
+        ["attribute", path, name] => attribute(path, name),
         ["mkdir", path] => done(fs::create_dir(path)),
         ["unlink", path] => done(fs::remove_file(path)),
         ["symlink", target, path] => done(symlink(target, path)),
@@ -110,6 +111,13 @@ fn list(path: &str) -> Outcome {
     }
     names.sort();
     Ok(Value::from(names))
+}
+
+/// The bytes of an extended attribute.
+fn attribute(path: &str, name: &str) -> Outcome {
+    let mut value = [0; 256];
+    let length = rustix::fs::lgetxattr(path, name, &mut value)?;
+    Ok(Value::from(&value[..length]))
 }
 
 fn make_node(path: &str, kind: &str, major: u64, minor: u64) -> Outcome {
