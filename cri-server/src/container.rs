@@ -161,7 +161,7 @@ impl Pods {
         let security = security(&config);
         facts.user = accounts::resolve(&security, &process.user, &gather::accounts(root.as_fd())?)?;
         let dir = pod.dir.container(&id);
-        make_dir(&dir.join("rootfs"), 0o700)?;
+        make_dir(&dir, 0o700)?;
         let namespace = user.as_ref().map(|(namespace, _)| namespace);
         self.mount_volumes(&dir, &config, &volumes, (&mut facts, namespace))?;
         let config_json = spec::build(&Input {
@@ -247,6 +247,7 @@ impl Pods {
                 uts: now.namespaces.uts.clone(),
                 user: now.namespaces.user.clone(),
             },
+            root: settings.state.join("rootfs"),
             shm: PathBuf::from(shm),
             files: files
                 .map(|(name, target)| ((*target).to_owned(), pod.dir.path().join(name)))

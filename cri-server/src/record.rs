@@ -1,12 +1,13 @@
 //! What is kept of pods and containers, one small file each: enough to build everything anew after a restart.
 //!
 //! ```text
+//! <state>/rootfs/                     empty; where roots are attached, each in its own mount namespace
 //! <state>/pods/<pod>/                 see ocirun_shim::files
 //!   sandbox.json                      Sandbox
 //!   hostname, hosts, resolv.conf      bound into containers
 //!   containers/<id>/
 //!     container.json                  Container
-//!     config.json, rootfs/            the bundle
+//!     config.json                     the bundle
 //!     images/<n>                      image volumes
 //! <root>/containers/<id>/{upper,work} the writable layer
 //! ```

@@ -27,6 +27,7 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let config = live.get();
     let _alone = alone(&config.state)?;
     raise_descriptors();
+    make_dir(&config.state.join("rootfs"), 0o711)?;
     // kubelet measures the file system of both, before there is anything on it.
     make_dir(&config.root.join("containers"), 0o700)?;
     let images = Arc::new(Images::open(live.clone())?);

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The name of the program that runs pods.
 const PROGRAM: &str = "ocirun-shim";
@@ -62,14 +62,26 @@ impl Pods {
             if revived.now().shim.is_some() {
                 return Ok(());
             }
-            if this.connect(&revived).await.is_err() {
-                this.start_shim(&revived).await?;
-                this.connect(&revived).await?;
-            }
-            Ok(())
+            this.revive(&revived).await
         };
         self.ending.join(key, Abandoned::GoesOn, work).await?;
         pod.shim()
+    }
+
+    /// Connects to the shim that is there, or to a new one. One that somebody else has begun to start, such as a daemon
+    /// that was killed since, is waited for.
+    async fn revive(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if self.connect(pod).await.is_ok() {
+                return Ok(());
+            }
+            match self.start_shim(pod).await {
+                Ok(()) => return self.connect(pod).await,
+                Err(error) if !is_starting(pod) || begun.elapsed() > PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     /// Starts the shim of a pod; it is ready when this returns.
@@ -163,6 +175,13 @@ impl Pods {
         };
         self.tell(kind, &container, event.timestamp);
     }
+}
+
+/// Whether the process that has said to be the pod's shim lives.
+fn is_starting(pod: &Pod) -> bool {
+    let pid = std::fs::read_to_string(pod.dir.pid_file()).unwrap_or_default();
+    let line = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(&*pod.dir.path().to_string_lossy())
 }
 
 /// Takes over what a shim says about a container.

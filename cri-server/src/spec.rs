@@ -92,6 +92,8 @@ pub struct Facts {
     pub namespaces: Namespaces,
     /// Ids of the pod's user namespace.
     pub id_maps: (Vec<IdMapping>, Vec<IdMapping>),
+    /// The empty directory at which the root is attached, in the container's mount namespace. Every user can reach it.
+    pub root: PathBuf,
     /// The pod's /dev/shm.
     pub shm: PathBuf,
     /// Files such as /etc/hosts: path in the container, and on the host.
@@ -157,7 +159,7 @@ impl Input<'_> {
     }
 }
 
-/// The `config.json`, with its root file system at `rootfs` beside it.
+/// The `config.json`.
 ///
 /// # Errors
 /// `Invalid` with the name of the field.
@@ -185,7 +187,7 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
     let mut spec = json!({
         "ociVersion": "1.2.0",
         "process": process(input, &sets)?,
-        "root": {"path": "rootfs", "readonly": security.readonly_rootfs},
+        "root": {"path": facts.root, "readonly": security.readonly_rootfs},
         "mounts": mounts.list,
         "annotations": annotations(input),
         "linux": {

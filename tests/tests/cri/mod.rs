@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
@@ -78,6 +79,25 @@ pub fn busybox(config: &serde_json::Value) -> Image {
     Image::of(&[(gzip(&tar), digest(&tar))], config)
 }
 
+/// After this time a call hangs for ever.
+const HANGS: Duration = Duration::from_secs(180);
+
+/// A connection to the server that is or will be there.
+fn connect(tokio: &tokio::runtime::Runtime, dir: &Path) -> Channel {
+    let socket = dir.join("run/cri.sock");
+    let _inside = tokio.enter();
+    let connect = move |_: Uri| {
+        let socket = socket.clone();
+        async move {
+            tokio::net::UnixStream::connect(socket)
+                .await
+                .map(TokioIo::new)
+        }
+    };
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector_lazy(tower::service_fn(connect))
+}
+
 /// The server, what it stands on, and a client.
 pub struct Node {
     dir: tempfile::TempDir,
@@ -101,24 +121,14 @@ impl Node {
     /// A node with this registry.
     pub fn with(registry: FakeRegistry) -> Self {
         let dir = tempfile::Builder::new().prefix("cri").tempdir().unwrap();
+        // The root of a user namespace has to reach what is below.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(dir.path(), open).unwrap();
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let socket = dir.path().join("run/cri.sock");
-        let channel = {
-            let _inside = tokio.enter();
-            let connect = move |_: Uri| {
-                let socket = socket.clone();
-                async move {
-                    tokio::net::UnixStream::connect(socket)
-                        .await
-                        .map(TokioIo::new)
-                }
-            };
-            Endpoint::from_static("http://localhost")
-                .connect_with_connector_lazy(tower::service_fn(connect))
-        };
+        let channel = connect(&tokio, dir.path());
         let mut node = Self {
             dir,
             server: None,
@@ -165,11 +175,14 @@ impl Node {
             .arg("--config")
             .arg(self.path("cri.toml"))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.server = Some(child);
         let server = self.server.as_mut().unwrap();
+        // One to the server before is of no more use.
+        self.channel = connect(&self.tokio, self.dir.path());
         eventually("the server serves", || {
             assert!(
                 server.try_wait().unwrap().is_none(),
@@ -206,8 +219,12 @@ impl Node {
     }
 
     /// Waits for an answer.
+    ///
+    /// # Panics
+    /// If there is none for so long that there will be none.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.tokio.block_on(work)
+        let limited = async { tokio::time::timeout(HANGS, work).await };
+        self.tokio.block_on(limited).expect("an answer")
     }
 
     /// A name of an image in the registry.
