@@ -1,5 +1,4 @@
-//! The facts that a configuration follows from: files are read and paths are resolved here, and nothing is made but the
-//! directories that a mount's source was to be.
+//! The facts that a configuration follows from: files are read and paths are resolved here, and nothing is made.
 
 use crate::api::{ContainerConfig, Device, LinuxContainerSecurityContext};
 use crate::error::{Context, Error, Kind, Result, invalid};
@@ -83,7 +82,7 @@ fn bounded(file: impl Read, most: u64, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Sources of mounts on the host: symbolic links are followed, what is missing becomes a directory.
+/// Sources of mounts on the host: symbolic links are followed.
 ///
 /// # Errors
 /// Those of the file system, with the field's name.
@@ -99,20 +98,20 @@ pub fn mounts(config: &ContainerConfig) -> Result<Vec<HostMount>> {
             return Ok(HostMount::default());
         }
         let path = Path::new(&mount.host_path);
-        let found = match std::fs::canonicalize(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(path).and_then(|()| std::fs::canonicalize(path))
+        let (path, is_missing) = match std::fs::canonicalize(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (path.to_owned(), true),
+            found => {
+                let found = found.call(|| format!("resolve {path:?}"));
+                let at = || format!("config.mounts[{index}].host_path");
+                (found.map_err(|error| error.at(at()))?, false)
             }
-            found => found,
         };
-        let path = found
-            .call(|| format!("resolve {path:?}"))
-            .map_err(|error| error.at(format!("config.mounts[{index}].host_path")))?;
         let (is_shared, is_slave) = propagation(&table, &path);
         Ok(HostMount {
             path,
             is_shared,
             is_slave,
+            is_missing,
         })
     };
     config.mounts.iter().enumerate().map(source).collect()

@@ -1,7 +1,7 @@
 //! The Kubernetes Container Runtime Interface on top of ocirun: a daemon that keeps pods and containers, and starts none
 //! itself.
 //!
-//! [`rpc`] decodes a call, [`validate`] and [`spec`] refuse what cannot be, [`sandbox`] and [`container`] do it, and a
+//! [`rpc`] decodes a call, [`validate`] and [`spec`] refuse what cannot be, [`sandbox`], [`create`] and [`container`] do it, and a
 //! pod's shim ([`shims`], [`shim_client`]) makes and keeps the processes. [`pods`] is all that is known, built anew by
 //! [`recover`] from small files ([`record`]) and the shims. Images are [`images`], their mounts [`rootfs`].
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 pub mod api;
 pub mod config;
 pub mod container;
+pub mod create;
 pub mod error;
 pub mod events;
 pub mod exec;

@@ -14,6 +14,10 @@ use ocirun_shim::wire::{DeleteRequest, Exit};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the first call may have to wait for shims that do not answer: the other pods are not theirs to delay.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Pods {
     /// Takes over what is there.
@@ -38,10 +42,16 @@ impl Pods {
             let this = self.clone();
             tokio::spawn(async move { this.recover_pod(pod).await })
         });
-        for pod in work.collect::<Vec<_>>() {
-            if let Err(error) = pod.await {
-                tracing::error!("recovery of a pod: {error}");
+        let work = work.collect::<Vec<_>>();
+        let all = async {
+            for pod in work {
+                if let Err(error) = pod.await {
+                    tracing::error!("recovery of a pod: {error}");
+                }
             }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!("some shims do not answer yet; their pods follow");
         }
         let this = self.clone();
         blocking(move || this.sweep_layers()).await

@@ -11,6 +11,7 @@ use crate::images::Images;
 use crate::live::Live;
 use crate::metrics;
 use crate::pods::Pods;
+use crate::stats::Layers;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -28,13 +29,19 @@ pub struct Service {
     live: Arc<Live>,
     images: Arc<Images>,
     pods: Arc<Pods>,
+    layers: Arc<Layers>,
 }
 
 impl Service {
     /// The services on these.
     #[must_use]
     pub fn new(live: Arc<Live>, images: Arc<Images>, pods: Arc<Pods>) -> Self {
-        Self { live, images, pods }
+        Self {
+            live,
+            images,
+            pods,
+            layers: Arc::default(),
+        }
     }
 }
 

@@ -256,7 +256,14 @@ impl Pods {
             shim.closed().await;
         }
         let dir = pod.dir.path().to_owned();
+        // The shim's work, unless there was none that could.
+        let network = self.network_path(&pod.record.id);
         blocking(move || {
+            rootfs::unmount_below(&network)?;
+            match std::fs::remove_file(&network) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.call(|| format!("remove {network:?}"))?,
+            }
             rootfs::unmount_below(&dir)?;
             rootfs::remove_tree(&dir)
         })

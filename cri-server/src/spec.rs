@@ -62,6 +62,8 @@ pub struct HostMount {
     pub is_shared: bool,
     /// Whether the mount it is on receives what others do.
     pub is_slave: bool,
+    /// Whether it is not there, and becomes a directory before the container is made.
+    pub is_missing: bool,
 }
 
 /// A device node of the host.

@@ -13,11 +13,14 @@ use ocirun_shim::wire::{self, StatsRequest, StatsResponse};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How long a shim may take to read its containers' cgroups.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// As long a measure of all layers holds.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// From here on a limit of memory is none.
 const NO_LIMIT: u64 = 1 << 60;
@@ -234,8 +237,23 @@ fn psi(numbers: &Value) -> Option<PsiStats> {
     })
 }
 
+/// What all writable layers together take, as of a short while ago: to look at every file costs too much for each call.
+#[derive(Debug, Default)]
+pub struct Layers(Mutex<Option<(Instant, (u64, u64))>>);
+
+impl Layers {
+    /// Bytes of disk and inodes below `dir`.
+    pub(crate) fn measure(&self, dir: &Path) -> (u64, u64) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((at, found)) if at.elapsed() < FRESH => found,
+            _ => last.insert((Instant::now(), measure(dir))).1,
+        }
+    }
+}
+
 /// Bytes of disk and inodes of everything below a directory, as far as it can be read.
-pub(crate) fn measure(dir: &Path) -> (u64, u64) {
+fn measure(dir: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     let (mut bytes, mut inodes) = (0, 0);
     let mut todo = vec![dir.to_owned()];

@@ -17,6 +17,7 @@ use ocirun_tests::image_support::{Answer, FakeRegistry, honest};
 use ocirun_tests::{Need, eventually, suite};
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_stream::StreamExt as _;
@@ -102,6 +103,45 @@ fn reload_by_signal() {
         });
         assert!(shown().contains("q.io/mine:1"));
         std::fs::write(&file, text).unwrap();
+    });
+}
+
+/// What systemd is told, from the first word to the last.
+fn words_for_systemd() {
+    apart(|| {
+        let mut node = Node::new();
+        node.kill();
+        let socket = node.path("notify");
+        let listener = UnixDatagram::bind(&socket).unwrap();
+        listener
+            .set_read_timeout(Some(ocirun_tests::TIME_LIMIT))
+            .unwrap();
+        let heard = |wanted: &str| loop {
+            let mut buffer = [0; 256];
+            let length = listener
+                .recv(&mut buffer)
+                .unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let words = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if words.starts_with(wanted) {
+                return words;
+            }
+        };
+        let mut server = node
+            .command()
+            .env("NOTIFY_SOCKET", &socket)
+            .env("WATCHDOG_USEC", "100000")
+            .spawn()
+            .unwrap();
+        let pid = nix::unistd::Pid::from_raw(server.id().try_into().unwrap());
+        heard("READY=1");
+        heard("WATCHDOG=1");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+        assert!(heard("RELOADING=1").contains("MONOTONIC_USEC="));
+        heard("READY=1");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        heard("STOPPING=1");
+        assert!(server.wait().unwrap().success());
+        assert!(!node.path("run/cri.sock").exists());
     });
 }
 
@@ -422,6 +462,7 @@ suite! {
     &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
         versions_conditions_and_configuration,
         reload_by_signal,
+        words_for_systemd,
         pulled_found_by_every_name_and_removed,
         by_the_digest_of_an_index,
         many_callers_share_a_pull,

@@ -828,6 +828,13 @@ fn what_is_refused_leaves_nothing() {
                 assert_eq!(left, 0, "{words}: {dir:?}");
             }
         }
+        let missing = node.path("not/made");
+        let answer = create(&|c| {
+            c.mounts = vec![volume(missing.to_str().unwrap())];
+            c.working_dir = "x".into();
+        });
+        refused(answer, Code::InvalidArgument, "config.working_dir");
+        assert!(!missing.exists());
         for id in ["", "zz", "../x", &"a".repeat(65)] {
             refused(
                 node.start_container(id),

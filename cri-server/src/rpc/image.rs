@@ -10,7 +10,7 @@ use crate::api::{
 };
 use crate::error::{Result, invalid};
 use crate::images::{Entry, blocking};
-use crate::{stats, time};
+use crate::time;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
@@ -101,8 +101,9 @@ impl ImageService for Service {
             let root = self.live.get().root.clone();
             let layers = root.join("containers");
             let measured = layers.clone();
+            let last = self.layers.clone();
             let (usage, (bytes, inodes)) =
-                blocking(move || Ok((images.usage()?, stats::measure(&measured)))).await?;
+                blocking(move || Ok((images.usage()?, last.measure(&measured)))).await?;
             Ok(ImageFsInfoResponse {
                 image_filesystems: vec![filesystem(
                     &root.join("images"),

@@ -364,7 +364,7 @@ fn mounts_of_requests() {
     let shared = HostMount {
         path: "/resolved".into(),
         is_shared: true,
-        is_slave: false,
+        ..HostMount::default()
     };
     let mut facts = facts();
     facts.mounts = vec![shared; 4];

@@ -171,14 +171,7 @@ impl Node {
             .unwrap();
         let socket = self.path("run/cri.sock");
         drop(std::fs::remove_file(&socket));
-        let child = Command::new(server_program())
-            .arg("--config")
-            .arg(self.path("cri.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = self.command().stderr(log).spawn().unwrap();
         self.server = Some(child);
         let server = self.server.as_mut().unwrap();
         // One to the server before is of no more use.
@@ -191,6 +184,17 @@ impl Node {
             );
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
+    }
+
+    /// The server's program with the test's configuration.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(server_program());
+        command.arg("--config").arg(self.path("cri.toml"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
     }
 
     /// Kills the server, as nobody can hear.
