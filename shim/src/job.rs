@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::MsgFlags;
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid, setpgid};
 use ocirun_shim::wire::{Code, Status};
 use prost::Message;
 use runtime_core::kernel::clone::{Parent, Side, fork_into};
@@ -50,9 +50,11 @@ impl Job {
         }
     }
 
-    /// Ends it, whatever it is at.
+    /// Ends it, whatever it is at, with the hooks that it runs.
     pub(crate) fn kill(&self) {
         let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        // It has not been waited for, so the number is still that of its group.
+        let _ = killpg(self.pid, Signal::SIGKILL);
     }
 
     /// Takes the answer of a job that has ended.
@@ -92,7 +94,9 @@ fn run<const N: usize>(
     kept: [RawFd; N],
     work: impl FnOnce() -> Result<Answer>,
 ) -> ! {
-    let dies = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    let dies = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        // A group of its own, in which its hooks are too.
+        .and_then(|()| setpgid(Pid::from_raw(0), Pid::from_raw(0)));
     // The parent may have ended before that.
     if dies.is_err() || getppid() != parent {
         process::exit_now(1);
