@@ -186,7 +186,7 @@ fn programs_in_containers() {
         let node = ready();
         let pod = node.pod(|_| {});
         let id = node.run(&pod, "while :; do sleep 1; done", |c| {
-            c.working_dir = "/data".into()
+            c.working_dir = "/data".into();
         });
         let done = node.exec(&id, "pwd; echo e >&2; exit 3").unwrap();
         assert_eq!(
@@ -305,19 +305,19 @@ fn lists_filters_and_streams() {
                 id: one[..8].into(),
                 ..none()
             }),
-            [one.clone()]
+            [one.as_str()]
         );
         assert_eq!(
             pods(PodSandboxFilter {
                 label_selector: label("2"),
                 ..none()
             }),
-            [two.clone()]
+            [two.as_str()]
         );
         let state = Some(PodSandboxStateValue {
             state: PodSandboxState::SandboxReady.into(),
         });
-        assert_eq!(pods(PodSandboxFilter { state, ..none() }), [one.clone()]);
+        assert_eq!(pods(PodSandboxFilter { state, ..none() }), [one.as_str()]);
         let containers = |filter: ContainerFilter| {
             let request = ListContainersRequest {
                 filter: Some(filter),
@@ -338,14 +338,14 @@ fn lists_filters_and_streams() {
                 pod_sandbox_id: two.clone(),
                 ..all()
             }),
-            [second.clone()]
+            [second.as_str()]
         );
         assert_eq!(
             containers(ContainerFilter {
                 label_selector: label("x"),
                 ..all()
             }),
-            [first.clone()]
+            [first.as_str()]
         );
         let running = Some(api::ContainerStateValue {
             state: ContainerState::ContainerRunning.into(),
@@ -355,7 +355,7 @@ fn lists_filters_and_streams() {
                 state: running,
                 ..all()
             }),
-            [first.clone()]
+            [first.as_str()]
         );
         let wrong = Some(api::ContainerStateValue { state: 77 });
         let request = ListContainersRequest {
@@ -612,7 +612,7 @@ fn many_callers_make_one() {
             ids
         });
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        assert_eq!(node.pods(), [ids[0].clone()]);
+        assert_eq!(node.pods(), [ids[0].as_str()]);
         let mut other = config.clone();
         other.hostname = "another".into();
         refused(node.run_pod(other), Code::AlreadyExists, "config.metadata");
@@ -888,7 +888,7 @@ fn a_pod_with_namespaces_of_its_own() {
         let pod = node.pod(|config| {
             config.hostname = "inside".into();
             namespaces(config, |options| {
-                options.network = NamespaceMode::Pod.into()
+                options.network = NamespaceMode::Pod.into();
             });
             let linux = config.linux.as_mut().unwrap();
             linux

@@ -171,7 +171,7 @@ fn killed_in_the_midst() {
             node.start_container(&id).unwrap();
             assert_eq!(node.ended(&id).exit_code, 9);
             node.remove_pod(&pod);
-            assert_eq!(node.pods(), [kept.clone()]);
+            assert_eq!(node.pods(), [kept.as_str()]);
         }
         node.remove_pod(&kept);
         node.assert_nothing_left();
@@ -223,7 +223,7 @@ fn records_that_are_broken() {
             node.kill();
             std::fs::write(&file, broken).unwrap();
             node.start();
-            assert_eq!(node.pods(), [good.clone()]);
+            assert_eq!(node.pods(), [good.as_str()]);
             assert!(node.log().contains("is left alone"));
         }
         node.kill();

@@ -213,7 +213,7 @@ fn seccomp_profiles() {
         ] {
             let mut config = node.container_config("true");
             secure(&mut config, |s| {
-                s.seccomp = profile(ProfileType::Localhost, name)
+                s.seccomp = profile(ProfileType::Localhost, name);
             });
             let error = node.try_create(&pod, config).unwrap_err();
             assert!(error.message().contains(words), "{error}");
@@ -344,7 +344,7 @@ fn namespaces_shared_and_not() {
             s.namespace_options = Some(NamespaceOption {
                 target_id: "abcd".into(),
                 ..modes(NamespaceMode::Target)
-            })
+            });
         });
         let error = node.try_create(&apart, config).unwrap_err();
         assert!(error.message().contains("target_id"), "{error}");
@@ -352,7 +352,7 @@ fn namespaces_shared_and_not() {
             namespaces(c, |o| {
                 o.pid = NamespaceMode::Node.into();
                 o.ipc = NamespaceMode::Node.into();
-            })
+            });
         });
         let id = run(&host, modes(NamespaceMode::Node));
         assert_eq!(lines(&id)[..3], [own("pid"), own("ipc"), own("net")]);
@@ -383,7 +383,7 @@ fn user_namespaces() {
                 namespaces(config, |o| {
                     o.network = NamespaceMode::Pod.into();
                     o.userns_options = user(maps);
-                })
+                });
             }
         };
         let pod = node.pod(with(vec![map(0, 65_536)]));
@@ -420,7 +420,7 @@ fn user_namespaces() {
                         mode: mode.into(),
                         ..UserNamespace::default()
                     });
-                })
+                });
             });
             refused(answer, Code::InvalidArgument, "userns_options.mode");
         }
@@ -471,7 +471,7 @@ fn volumes_of_the_host() {
                 .get_or_insert_default()
                 .security_context
                 .get_or_insert_default()
-                .privileged = true
+                .privileged = true;
         });
         let seen = node.output(
             &pod,
@@ -481,7 +481,7 @@ fn volumes_of_the_host() {
         assert_eq!(seen, "content\n");
         assert!(base.join("real/new").exists());
         let id = node.run(&pod, "true", |c| {
-            c.mounts = volume("missing/deep", &|m| m.readonly = true)
+            c.mounts = volume("missing/deep", &|m| m.readonly = true);
         });
         let shown = node.status(&id).mounts;
         assert_eq!(shown, volume("missing/deep", &|m| m.readonly = true));
@@ -491,14 +491,14 @@ fn volumes_of_the_host() {
         let script =
             "touch /v/a 2>/dev/null && echo top; touch /v/sub/a 2>/dev/null && echo below; true";
         let plain = node.output(&pod, script, |c| {
-            c.mounts = volume("real", &|m| m.readonly = true)
+            c.mounts = volume("real", &|m| m.readonly = true);
         });
         assert_eq!(plain, "below\n");
         let recursive = node.output(&pod, script, |c| {
             c.mounts = volume("real", &|m| {
                 m.readonly = true;
                 m.recursive_read_only = true;
-            })
+            });
         });
         assert_eq!(recursive, "");
         // Mounts made later, on either side.
@@ -581,11 +581,11 @@ fn images_as_volumes() {
         assert_eq!(cri::text(Path::new(&status.log_path)), "hello\nread-only\n");
         assert_eq!(status.mounts[0].image.as_ref().unwrap().image_ref, id);
         let seen = node.output(&pod, "cat /v/hello", |c| {
-            c.mounts = vec![volume("data/sub")]
+            c.mounts = vec![volume("data/sub")];
         });
         assert_eq!(seen, "hello\n");
         let file = node.output(&pod, "cat /v", |c| {
-            c.mounts = vec![volume("data/sub/hello")]
+            c.mounts = vec![volume("data/sub/hello")];
         });
         assert_eq!(file, "hello\n");
         for (mount, code, words) in [
