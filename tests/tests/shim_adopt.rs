@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ocirun_shim::wire::{
-    Code, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, StartRequest,
+    Code, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, Exit, StartRequest,
 };
 use ocirun_tests::pod::{Pod, exec_request, is_alive};
 use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
@@ -17,6 +17,17 @@ use serde_json::json;
 
 fn pausing() -> Bundle {
     Bundle::new().probe(&["pause"])
+}
+
+/// The kernel keeps how a process ended that is not the shim's child from Linux 6.15 on. Before, it is known only where
+/// the shim was quicker than who waits for it, and otherwise said to be unknown.
+#[track_caller]
+fn ended_with(exit: &Exit, code: i32) {
+    if exit.unknown && Need::Kernel(6, 15).absent().is_some() {
+        assert_eq!(exit.code, 255);
+        return;
+    }
+    assert_eq!((exit.code, exit.unknown), (code, false));
 }
 
 fn running_containers_are_adopted() {
@@ -34,10 +45,8 @@ fn running_containers_are_adopted() {
         .exec(&exec_request("a", &[PROBE, "print", "x"]))
         .unwrap();
     assert_eq!(output.stdout, b"\"x\"\n");
-    let exit = client.stop("a", 0, 0).unwrap();
-    assert_eq!((exit.code, exit.unknown), (137, false));
-    let exit = client.stop("b", 0, 60_000).unwrap();
-    assert_eq!((exit.code, exit.unknown), (0, false));
+    ended_with(&client.stop("a", 0, 0).unwrap(), 137);
+    ended_with(&client.stop("b", 0, 60_000).unwrap(), 0);
     assert!(pod.log("b").contains("end"));
     client.delete("a").unwrap();
 }
@@ -84,7 +93,7 @@ fn what_waits_to_be_started_is_adopted() {
     let state = client.container("c").unwrap();
     assert_eq!(state.status(), ContainerStatus::Created);
     client.start("c").unwrap();
-    assert_eq!(client.wait("c").code, 0);
+    ended_with(&client.wait("c"), 0);
     assert!(pod.log("c").contains("hello"));
 }
 
