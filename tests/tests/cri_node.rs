@@ -1,4 +1,9 @@
 //! What the server of a node is configured to: its handlers, its metrics, and what it tells people.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends with the facts"
+)]
 
 mod cri;
 
