@@ -146,7 +146,7 @@ pub fn describe(errno: Errno) -> String {
 }
 
 /// What a configuration brings into a text may end lines and move cursors, unless it is written as code is.
-fn on_one_line(text: &str) -> String {
+pub(crate) fn on_one_line(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut line, c| {
             if c.is_control() {

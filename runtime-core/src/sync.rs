@@ -103,7 +103,7 @@ impl Failure {
     /// The failed call.
     pub(crate) fn call(&self) -> String {
         let end = self.call.iter().position(|&byte| byte == 0).unwrap_or(CALL);
-        String::from_utf8_lossy(&self.call[..end]).into_owned()
+        crate::error::on_one_line(&String::from_utf8_lossy(&self.call[..end]))
     }
 }
 

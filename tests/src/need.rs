@@ -24,7 +24,7 @@ pub enum Need {
     Delegated(&'static str),
     /// An ordinary user with a systemd manager of its own.
     UserSystemd,
-    /// Root, and a systemd manager of user 1000, in whose part of the hierarchy the test is not.
+    /// Root, cgroup v2, and a systemd manager of user 1000, in whose part of the hierarchy the test is not.
     OthersSystemd,
     /// An ordinary user with subordinate ids and the programs that map them.
     SubordinateIds,
@@ -98,8 +98,9 @@ impl Need {
             ),
             Self::OthersSystemd => (
                 nix::unistd::geteuid().is_root()
+                    && Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
                     && Path::new("/run/user/1000/systemd/private").exists(),
-                "needs root, and a systemd manager of user 1000".to_owned(),
+                "needs root, a systemd manager of user 1000, and cgroup v2".to_owned(),
             ),
             Self::SubordinateIds => (
                 !nix::unistd::geteuid().is_root()

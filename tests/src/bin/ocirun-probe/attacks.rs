@@ -34,6 +34,9 @@ pub fn pry(stop: &str) -> Outcome {
                     && let Ok(target) = fs::read_link(entry.path())
                     // What a program opens of its own at its start.
                     && !target.starts_with("/proc")
+                    // By which a failed execve(2) is told: the new program's memory belongs to the user namespace
+                    // already, and the kernel has not closed it yet.
+                    && !target.to_string_lossy().starts_with("socket:")
                 {
                     found.insert(target.to_string_lossy().into_owned());
                 }
