@@ -132,9 +132,15 @@ fn stopping_in_its_time_or_by_force() {
         let pod = node.pod(|_| {});
         let kind = node.run(
             &pod,
-            "trap 'exit 3' TERM; while :; do sleep 0.1; done",
+            "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done",
             |_| {},
         );
+        // A signal that comes before its trap is set is ignored, as for every first process.
+        let ready = |id: &str| {
+            let log = node.status(id).log_path;
+            eventually("its trap is set", || text(Path::new(&log)) == "ready\n");
+        };
+        ready(&kind);
         stop(&node, &kind, 60).unwrap();
         assert_eq!(node.status(&kind).exit_code, 3);
         let deaf = node.run(&pod, "trap '' TERM; while :; do sleep 1; done", |_| {});
@@ -145,12 +151,13 @@ fn stopping_in_its_time_or_by_force() {
         );
         let own = node.run(
             &pod,
-            "trap 'exit 4' USR1; while :; do sleep 0.1; done",
+            "trap 'exit 4' USR1; echo ready; while :; do sleep 0.1; done",
             |c| {
                 c.stop_signal = api::Signal::Sigusr1.into();
             },
         );
         assert_eq!(node.status(&own).stop_signal(), api::Signal::Sigusr1);
+        ready(&own);
         stop(&node, &own, 60).unwrap();
         assert_eq!(node.status(&own).exit_code, 4);
         // One that waits is overtaken by one that does not.
