@@ -2,7 +2,8 @@
 //! namespace it likes.
 //!
 //! Layers go in one by one (`lowerdir+`, Linux 6.5; by descriptor 6.13), so their number is not bounded by the length of
-//! an option string; older kernels are served by [`paths`]. See mount_namespaces(7), fsopen(2), and overlayfs.rst in the kernel's documentation.
+//! an option string; older kernels are served by `paths.rs`. See mount_namespaces(7), fsopen(2), and overlayfs.rst in the
+//! kernel's documentation.
 
 mod paths;
 
