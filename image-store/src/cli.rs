@@ -33,7 +33,7 @@ fn report(done: &Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ocirun-image: {error}");
+            show::error_line(&format!("ocirun-image: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -32,7 +32,9 @@ pub fn enter() {
     ] {
         // Without a map this process would be nobody, but who may make the namespace may also write its maps.
         if let Err(error) = fs::write(format!("/proc/self/{file}"), text) {
-            eprintln!("ocirun-image: write(\"/proc/self/{file}\"): {error}");
+            super::show::error_line(&format!(
+                "ocirun-image: write(\"/proc/self/{file}\"): {error}"
+            ));
         }
     }
 }

@@ -73,8 +73,13 @@ pub fn progress(is_json: bool, is_quiet: bool) -> Progress {
             Event::Committing => "committing".to_owned(),
             Event::Bytes(..) => return,
         };
-        eprintln!("{text}");
+        error_line(&text);
     })
+}
+
+/// A line on standard error. One that cannot be written is nobody's to hear.
+pub fn error_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn event_json(event: &Event) -> serde_json::Value {
