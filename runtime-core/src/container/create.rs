@@ -78,6 +78,23 @@ pub struct InitProgram {
     pub env: Vec<CString>,
 }
 
+impl InitProgram {
+    /// `bytes` with these words and one variable (`NAME=value`), none of which can have a NUL byte.
+    #[must_use]
+    pub fn new(bytes: &'static [u8], words: &[&str], variable: &str, program: InitRuns) -> Self {
+        let strings = |words: &[&str]| {
+            let strings = words.iter().filter_map(|word| CString::new(*word).ok());
+            strings.collect()
+        };
+        Self {
+            bytes,
+            args: strings(words),
+            program,
+            env: strings(&[variable]),
+        }
+    }
+}
+
 /// What a program of [`InitProgram`] has to do with the container's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitRuns {

@@ -24,6 +24,12 @@ pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ocirun-init
 /// The variable by which a launcher that blocks signals says which mask the child is to have.
 pub const LAUNCHER_MASK_VARIABLE: &str = "OCIRUN_INIT_MASK";
 
+/// [`LAUNCHER_MASK_VARIABLE`] with the mask in which nothing is blocked.
+pub const EMPTY_MASK: &str = "OCIRUN_INIT_MASK=0000000000000000";
+
+/// The annotation by which a configuration asks for the program: `true`, `false`, or flags with spaces between them.
+pub const ANNOTATION: &str = "org.ocirun.init";
+
 #[expect(
     dead_code,
     reason = "the library needs the command line, tests the pure parts; the program in start.rs uses all of it"
@@ -80,9 +86,62 @@ pub fn check_flags(flags: &[&str]) -> Result<(), String> {
     }
 }
 
+/// The flags that a value of [`ANNOTATION`] gives; nothing where it asks for no init.
+///
+/// # Errors
+/// One line that begins with the annotation's JSON pointer.
+pub fn annotated(value: &str) -> Result<Option<Vec<&str>>, String> {
+    let flags: Vec<&str> = match value.trim() {
+        "" | "false" => return Ok(None),
+        "true" => Vec::new(),
+        flags => flags.split_ascii_whitespace().collect(),
+    };
+    match check_flags(&flags) {
+        Ok(()) => Ok(Some(flags)),
+        Err(wrong) => Err(format!(
+            "/annotations/{ANNOTATION}: neither true, false nor flags of ocirun-init: {wrong}"
+        )),
+    }
+}
+
+/// The words in front of a container's program. Orphans come to it in any case: where it is not PID 1, it asks for them.
+pub fn words(flags: Vec<&str>, is_pid_1: bool) -> Vec<&str> {
+    let subreaper = (!is_pid_1).then_some("-s");
+    let before = ["ocirun-init"].into_iter().chain(subreaper);
+    before.chain(flags).chain(["--"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{PROGRAM, check_flags};
+    use super::{EMPTY_MASK, LAUNCHER_MASK_VARIABLE, PROGRAM, annotated, check_flags, words};
+
+    #[test]
+    fn annotations() {
+        for (value, expected) in [
+            ("true", Some(vec![])),
+            ("false", None),
+            ("", None),
+            (" -g  --stop-tree=5 ", Some(vec!["-g", "--stop-tree=5"])),
+        ] {
+            assert_eq!(annotated(value), Ok(expected), "{value:?}");
+        }
+        for (value, expected) in [
+            ("yes", "would not run"),
+            ("--nope", "unknown flag \"--nope\""),
+            ("-h", "would not run"),
+        ] {
+            let wrong = annotated(value).unwrap_err();
+            let starts = wrong.starts_with("/annotations/org.ocirun.init: ");
+            assert!(starts && wrong.contains(expected), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_before_the_program() {
+        assert_eq!(words(vec!["-g"], true), ["ocirun-init", "-g", "--"]);
+        assert_eq!(words(vec![], false), ["ocirun-init", "-s", "--"]);
+        assert_eq!(EMPTY_MASK, format!("{LAUNCHER_MASK_VARIABLE}={:016x}", 0));
+    }
 
     #[test]
     fn flags_for_a_program_are_told_from_others() {
