@@ -132,6 +132,7 @@ impl Store {
                 .call(|| format!("mkdir {path:?}"))?;
         }
         let dir: OwnedFd = File::open(root).call(|| format!("open {root:?}"))?.into();
+        refuse_folded_names(&dir).at(|| format!("{root:?}"))?;
         let database = root.join("database");
         let connect = || {
             let connection = Connection::open(&database).map_err(Error::from)?;
@@ -328,6 +329,20 @@ impl Store {
     pub fn commit(&self, commit: &Commit) -> Result<()> {
         self.barrier()?;
         self.lasting_transaction(|t| images::insert(t, &self.boot, commit))
+    }
+}
+
+/// Images have names that differ in case alone, which such a directory and all below it would take for one. See ext4(5).
+fn refuse_folded_names(dir: &OwnedFd) -> Result<()> {
+    /// `FS_CASEFOLD_FL` of linux/fs.h.
+    const CASEFOLD: u32 = 0x4000_0000;
+    match rustix::fs::ioctl_getflags(dir) {
+        Ok(flags) if flags.bits() & CASEFOLD != 0 => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the directory ignores case; images need one that does not (chattr -F)",
+        )),
+        // Most file systems have no such flags.
+        _ => Ok(()),
     }
 }
 

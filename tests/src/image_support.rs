@@ -14,7 +14,7 @@ mod image;
 mod registry;
 
 pub use archive::{Entry, Header, Tar, checksum, entries, gzip, noise};
-pub use attack::attack;
+pub use attack::{attack, content, refused, succeeds};
 pub use bed::{Bed, listing};
 pub use depot::Depot;
 pub use dice::Dice;

@@ -6,7 +6,9 @@
 )]
 
 use ocirun_tests::disk::mount_image;
-use ocirun_tests::image_support::{Bed, FakeRegistry, Header, Image, Tar, attack, digest, gzip};
+use ocirun_tests::image_support::{
+    Bed, FakeRegistry, Header, Image, Tar, attack, digest, gzip, refused,
+};
 use ocirun_tests::{Need, own_program, suite};
 use serde_json::{Value, json};
 use std::fs;
@@ -47,12 +49,6 @@ fn import(bed: &Bed, image: &Image, reason: Option<&str>, most: u64) {
     assert!(taken < most, "{taken} KiB");
     fs::remove_dir_all(layout).unwrap();
     bed.assert_sound();
-}
-
-fn refused(layer: Vec<u8>, reason: &str) {
-    let (_bed, done) = attack(&[layer]);
-    let error = done.expect_err(reason);
-    assert!(error.contains(reason), "expected {reason:?} in {error:?}");
 }
 
 fn of_blob(blob: Vec<u8>, archive: &str) -> Image {
@@ -160,6 +156,34 @@ fn the_last_of_a_disk_is_left_to_others() {
         import(&bed, &image, Some("are kept"), MEMORY);
         bed.ok(&["gc", "--all"]);
         assert!(bytes() + (2 << 20) > before, "{} of {before}", bytes());
+    });
+    nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// A store where names that differ in case are one is no store.
+fn a_directory_that_ignores_case_is_refused() {
+    let bed = Bed::new();
+    let (at, disk) = (bed.path("mounted"), bed.path("disk"));
+    fs::create_dir(&at).unwrap();
+    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-O", "casefold", "-E", "encoding=utf8"])
+        .arg(&disk)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    mount_image(&disk, &at);
+    let done = std::panic::catch_unwind(|| {
+        fs::create_dir(at.join("store")).unwrap();
+        let folded = Command::new("chattr")
+            .arg("+F")
+            .arg(at.join("store"))
+            .output();
+        assert!(folded.unwrap().status.success());
+        std::os::unix::fs::symlink(at.join("store"), bed.path("store")).unwrap();
+        let error = bed.fails(&["ls"]);
+        assert!(error.contains("ignores case"), "{error}");
     });
     nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH).unwrap();
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -498,4 +522,8 @@ suite! {
     &[Need::Root, Need::Device("/dev/loop-control"), Need::Program("mkfs.ext4"), Need::Program("mount")] => [
         the_last_of_a_disk_is_left_to_others,
     ],
+    &[
+        Need::Root, Need::Device("/dev/loop-control"), Need::Program("mkfs.ext4"), Need::Program("chattr"),
+        Need::File("/sys/fs/ext4/features/casefold"),
+    ] => [a_directory_that_ignores_case_is_refused],
 }

@@ -6,27 +6,11 @@
     reason = "a test ends with the facts"
 )]
 
-use ocirun_tests::image_support::{Bed, Header, Image, Tar, attack};
+use ocirun_tests::image_support::{Bed, Header, Image, Tar, content, refused, succeeds};
 use ocirun_tests::{Need, suite};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-
-fn succeeds(layers: &[Vec<u8>], check: impl Fn(&Path)) {
-    let (_bed, done) = attack(layers);
-    check(&done.unwrap());
-}
-
-fn refused(layer: Vec<u8>, reason: &str) {
-    let (_bed, done) = attack(&[layer]);
-    let error = done.expect_err(reason);
-    assert!(error.contains(reason), "expected {reason:?} in {error:?}");
-    assert!(error.len() < 2000, "{error}");
-}
-
-fn content(root: &Path, name: &str) -> String {
-    fs::read_to_string(root.join(name)).unwrap()
-}
 
 fn same_file(root: &Path, a: &str, b: &str) {
     let of = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().ino();

@@ -305,6 +305,14 @@ fn credentials_go_nowhere_else() {
     );
 }
 
+/// Sends the client to the token service of `host`.
+fn wants_token(host: &str) -> Answer {
+    let realm =
+        format!("Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"repository:x:pull\"");
+    let header = ("www-authenticate".to_owned(), realm);
+    Answer::Whole(401, vec![header], Vec::new())
+}
+
 fn tokens_are_fetched_and_sent() {
     let image = small();
     let registry = FakeRegistry::serving(&image, |request| {
@@ -329,14 +337,7 @@ fn tokens_are_fetched_and_sent() {
         {
             return None;
         }
-        let realm = format!(
-            "Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"repository:x:pull\""
-        );
-        Some(Answer::Whole(
-            401,
-            vec![("www-authenticate".to_owned(), realm)],
-            Vec::new(),
-        ))
+        Some(wants_token(&host))
     });
     let bed = Bed::new();
     // By a helper, which is asked without a shell.
@@ -401,14 +402,7 @@ fn identity_tokens_are_exchanged() {
         if authorization == "Bearer T" {
             return None;
         }
-        let realm = format!(
-            "Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"repository:x:pull\""
-        );
-        Some(Answer::Whole(
-            401,
-            vec![("www-authenticate".to_owned(), realm)],
-            Vec::new(),
-        ))
+        Some(wants_token(&host))
     });
     let bed = Bed::new();
     let auth = json!({"auths": {&registry.host: {"identitytoken": "secret+id"}}});

@@ -7,29 +7,12 @@
 )]
 
 use ocirun_tests::image_support::{
-    Bed, Header, Image, Tar, attack, checksum, digest, gzip, listing,
+    Bed, Header, Image, Tar, attack, checksum, content, digest, gzip, listing, refused, succeeds,
 };
 use ocirun_tests::{Need, suite};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
-
-fn succeeds(layers: &[Vec<u8>], check: impl Fn(&Path)) {
-    let (_bed, done) = attack(layers);
-    check(&done.unwrap());
-}
-
-fn refused(layer: Vec<u8>, reason: &str) {
-    let (_bed, done) = attack(&[layer]);
-    let error = done.expect_err(reason);
-    assert!(error.contains(reason), "expected {reason:?} in {error:?}");
-    assert!(error.len() < 2000, "{error}");
-}
-
-fn content(root: &Path, name: &str) -> String {
-    fs::read_to_string(root.join(name)).unwrap()
-}
 
 fn base() -> Tar {
     Tar::new().dir("etc", 0o755).file("etc/passwd", b"inside")

@@ -52,6 +52,25 @@ pub fn attack(layers: &[Vec<u8>]) -> (Bed, Result<PathBuf, String>) {
     (bed, done)
 }
 
+/// Layers that unpack, and leave what `check` wants.
+pub fn succeeds(layers: &[Vec<u8>], check: impl Fn(&Path)) {
+    let (_bed, done) = attack(layers);
+    check(&done.unwrap());
+}
+
+/// A layer that does not unpack, for a reason that is said in one short line.
+pub fn refused(layer: Vec<u8>, reason: &str) {
+    let (_bed, done) = attack(&[layer]);
+    let error = done.expect_err(reason);
+    assert!(error.contains(reason), "expected {reason:?} in {error:?}");
+    assert!(error.len() < 2000, "{error}");
+}
+
+/// The text of a file of an unpacked layer.
+pub fn content(root: &Path, name: &str) -> String {
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
 fn watched(bed: &Bed, image: &Image) -> Result<PathBuf, String> {
     let outside = bed.path("etc");
     fs::create_dir(&outside).unwrap();
