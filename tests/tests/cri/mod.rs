@@ -6,16 +6,14 @@
     reason = "shared by several files of tests; a broken bed ends the test, with the facts"
 )]
 
+mod calls;
+
 use cri_server::api::image_service_client::ImageServiceClient;
 use cri_server::api::runtime_service_client::RuntimeServiceClient;
 use cri_server::api::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
-    CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest,
+    ImageSpec, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata,
 };
-use hyper_util::rt::TokioIo;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use ocirun_tests::image_support::{FakeRegistry, Header, Image, Tar, digest, gzip};
@@ -27,7 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// The server that `CRI=` names, or the one built from this workspace (once per process).
@@ -84,18 +82,9 @@ const HANGS: Duration = Duration::from_secs(180);
 
 /// A connection to the server that is or will be there.
 fn connect(tokio: &tokio::runtime::Runtime, dir: &Path) -> Channel {
-    let socket = dir.join("run/cri.sock");
+    let socket = format!("unix://{}", dir.join("run/cri.sock").display());
     let _inside = tokio.enter();
-    let connect = move |_: Uri| {
-        let socket = socket.clone();
-        async move {
-            tokio::net::UnixStream::connect(socket)
-                .await
-                .map(TokioIo::new)
-        }
-    };
-    Endpoint::from_static("http://localhost")
-        .connect_with_connector_lazy(tower::service_fn(connect))
+    Endpoint::from_shared(socket).unwrap().connect_lazy()
 }
 
 /// The server, what it stands on, and a client.
@@ -116,6 +105,13 @@ impl Node {
             &busybox(&json!({"Cmd": ["sh"]})),
             |_| None,
         ))
+    }
+
+    /// A node that has the image `busybox:1`.
+    pub fn ready() -> Self {
+        let node = Self::new();
+        node.pull("busybox:1").unwrap();
+        node
     }
 
     /// A node with this registry.
@@ -220,174 +216,6 @@ impl Node {
 
     pub fn images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone())
-    }
-
-    /// Waits for an answer.
-    ///
-    /// # Panics
-    /// If there is none for so long that there will be none.
-    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        let limited = async { tokio::time::timeout(HANGS, work).await };
-        self.tokio.block_on(limited).expect("an answer")
-    }
-
-    /// A name of an image in the registry.
-    pub fn image(&self, name: &str) -> String {
-        format!("{}/{name}", self.registry.host)
-    }
-
-    /// Pulls an image, and returns its id.
-    pub fn pull(&self, name: &str) -> Result<String, Status> {
-        let request = PullImageRequest {
-            image: Some(spec(&self.image(name))),
-            ..PullImageRequest::default()
-        };
-        let answer = self.wait(self.images().pull_image(request))?;
-        Ok(answer.into_inner().image_ref)
-    }
-
-    /// Runs a pod on the host's network with what `change` says.
-    pub fn try_pod(&self, change: impl FnOnce(&mut PodSandboxConfig)) -> Result<String, Status> {
-        let mut config = pod_config();
-        change(&mut config);
-        config.log_directory = self.path("logs").display().to_string();
-        self.run_pod(config)
-    }
-
-    pub fn run_pod(&self, config: PodSandboxConfig) -> Result<String, Status> {
-        let request = RunPodSandboxRequest {
-            config: Some(config),
-            runtime_handler: String::new(),
-        };
-        let answer = self.wait(self.runtime().run_pod_sandbox(request))?;
-        Ok(answer.into_inner().pod_sandbox_id)
-    }
-
-    pub fn pod(&self, change: impl FnOnce(&mut PodSandboxConfig)) -> String {
-        self.try_pod(change)
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
-    }
-
-    /// A container of busybox, which runs a script.
-    pub fn container_config(&self, script: &str) -> ContainerConfig {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        ContainerConfig {
-            metadata: Some(ContainerMetadata {
-                name: format!("c{number}"),
-                attempt: 0,
-            }),
-            image: Some(spec(&self.image("busybox:1"))),
-            command: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
-            log_path: format!("c{number}.log"),
-            ..ContainerConfig::default()
-        }
-    }
-
-    pub fn try_create(&self, pod: &str, config: ContainerConfig) -> Result<String, Status> {
-        let request = CreateContainerRequest {
-            pod_sandbox_id: pod.to_owned(),
-            config: Some(config),
-            sandbox_config: None,
-        };
-        let answer = self.wait(self.runtime().create_container(request))?;
-        Ok(answer.into_inner().container_id)
-    }
-
-    pub fn start_container(&self, id: &str) -> Result<(), Status> {
-        let container_id = id.to_owned();
-        self.wait(
-            self.runtime()
-                .start_container(StartContainerRequest { container_id }),
-        )?;
-        Ok(())
-    }
-
-    /// Creates and starts a container.
-    pub fn run(
-        &self,
-        pod: &str,
-        script: &str,
-        change: impl FnOnce(&mut ContainerConfig),
-    ) -> String {
-        let mut config = self.container_config(script);
-        change(&mut config);
-        let id = self.try_create(pod, config);
-        let id = id.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        self.start_container(&id)
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        id
-    }
-
-    pub fn status(&self, id: &str) -> ContainerStatus {
-        let request = ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: false,
-        };
-        let answer = self.wait(self.runtime().container_status(request)).unwrap();
-        answer.into_inner().status.unwrap()
-    }
-
-    /// Waits for the end of a container.
-    pub fn ended(&self, id: &str) -> ContainerStatus {
-        eventually("the container ends", || {
-            self.status(id).state() == ContainerState::ContainerExited
-        });
-        self.status(id)
-    }
-
-    /// Runs a script to its end, and returns what it printed: it has to succeed.
-    pub fn output(
-        &self,
-        pod: &str,
-        script: &str,
-        change: impl FnOnce(&mut ContainerConfig),
-    ) -> String {
-        let id = self.run(pod, script, change);
-        let status = self.ended(&id);
-        let text = text(Path::new(&status.log_path));
-        assert_eq!(status.exit_code, 0, "{script}: {text}");
-        text
-    }
-
-    pub fn exec(&self, id: &str, script: &str) -> Result<ExecSyncResponse, Status> {
-        self.exec_within(id, script, 0)
-    }
-
-    pub fn exec_within(
-        &self,
-        id: &str,
-        script: &str,
-        timeout: i64,
-    ) -> Result<ExecSyncResponse, Status> {
-        let request = ExecSyncRequest {
-            container_id: id.to_owned(),
-            cmd: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
-            timeout,
-        };
-        Ok(self.wait(self.runtime().exec_sync(request))?.into_inner())
-    }
-
-    pub fn remove_pod(&self, id: &str) {
-        let pod_sandbox_id = id.to_owned();
-        let removed = self.wait(
-            self.runtime()
-                .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }),
-        );
-        removed.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-    }
-
-    /// The ids of all pods.
-    pub fn pods(&self) -> Vec<String> {
-        let pods = self.wait(
-            self.runtime()
-                .list_pod_sandbox(ListPodSandboxRequest::default()),
-        );
-        pods.unwrap()
-            .into_inner()
-            .items
-            .into_iter()
-            .map(|pod| pod.id)
-            .collect()
     }
 
     /// Nothing of any pod is left: no file, mount, process or cgroup that names the test's directory or an id.
