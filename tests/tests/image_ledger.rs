@@ -125,6 +125,7 @@ const ATTACKS: [(&str, &[&str]); 32] = [
     (
         "names that look alike, or are no text",
         &[
+            "limits a_directory_that_ignores_case_is_refused",
             "limits times_and_names_at_their_ends",
             "unpack names_are_clamped",
         ],
