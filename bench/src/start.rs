@@ -211,9 +211,10 @@ impl Bench {
         arguments: &[&str],
         goal: f64,
     ) -> Result<Row, String> {
-        let bundle = self.lab.bundle(name, &[PAYLOAD, "pause"], None)?;
         let mut subjects = self.subjects(|program| {
+            // They run side by side: each in a control group, and unit, of its own.
             let id = format!("{name}-{}", program.to_string_lossy().replace('/', "_"));
+            let bundle = self.lab.bundle(&id, &[PAYLOAD, "pause"], None)?;
             let container = Created::new(&self.lab, program, &bundle, &id)?;
             container.verb(&["start", &id])?;
             let arguments: Vec<String> = arguments

@@ -99,7 +99,7 @@ const CONTAINERS: [Case; 11] = [
     ),
     (
         |c| c.command = vec!["/no/such/program".into()],
-        Code::NotFound,
+        Code::Unknown,
         "/no/such/program",
     ),
     (
