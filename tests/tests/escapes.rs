@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use ocirun_tests::{
-    Bundle, ConsoleSocket, Container, Invocation, Need, Outside, PROBE, Running, differs_on_runc,
-    runtime, suite,
+    Bundle, ConsoleSocket, Container, Invocation, Kind, Need, Outside, PROBE, Running,
+    differs_on_runc, runtime, suite,
 };
 use serde_json::{Value, json};
 
@@ -242,6 +243,25 @@ fn a_false_null_device_masks_nothing_else() {
     }
 }
 
+/// A host whose own null device is something else has nothing to mask files with.
+fn a_host_without_a_null_device_masks_nothing() {
+    let bundle = strong().set("/linux/maskedPaths", json!(["/etc/secret"]));
+    fs::write(bundle.inside("/etc/secret"), "secret").unwrap();
+    let false_null = bundle.path().join("null");
+    fs::write(&false_null, "false").unwrap();
+    let container = bundle.probe(&["read", "/etc/secret"]).container();
+    let words = format!(
+        "mount --bind {} /dev/null && exec {} --root {} run --bundle {} {}",
+        false_null.display(),
+        runtime().program.display(),
+        container.state_root().display(),
+        container.bundle.path().display(),
+        container.id,
+    );
+    let call = Invocation::new("unshare".as_ref()).args(["-m", "sh", "-c", &words]);
+    call.finish().fails(1, "open_tree(\"/dev/null\")");
+}
+
 fn bound_dev(dev: &Path, bundle: Bundle) -> Container {
     let mut bundle = bundle.set("/process/terminal", true);
     let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
@@ -276,26 +296,52 @@ fn a_console_that_is_a_link_is_refused() {
     create.fails(1, "/dev/console");
 }
 
-/// A terminal comes from a devpts. A file of the image's at its place is none, nor is what a link leads to.
+/// A terminal comes from a devpts. A file of the image's at its place is none, nor is what a link leads to, nor a node
+/// beside a devpts that the kernel would take for its own.
 fn a_false_ptmx_is_refused() {
-    for is_link in [true, false] {
+    for (kind, words) in [
+        ("link", "openat2(\"/dev/pts/ptmx\")"),
+        ("file", "not of devpts"),
+        ("node", "not of devpts"),
+    ] {
+        if kind == "node" && runtime().kind != Kind::Ocirun {
+            // runc 1.1.5 and crun 1.8.1 take the terminal.
+            continue;
+        }
         let bundle = strong();
         let dev = bundle.path().join("dev");
         for name in ["pts", "shm", "mqueue"] {
             fs::create_dir_all(dev.join(name)).unwrap();
         }
-        if is_link {
-            symlink("/etc/target", dev.join("pts/ptmx")).unwrap();
-        } else {
-            fs::write(dev.join("pts/ptmx"), "").unwrap();
+        let ptmx = dev.join("pts/ptmx");
+        match kind {
+            "link" => symlink("/etc/target", ptmx).unwrap(),
+            "file" => fs::write(ptmx, "").unwrap(),
+            _ => {
+                let mode = Mode::from_bits_truncate(0o666);
+                mknod(&ptmx, SFlag::S_IFCHR, mode, makedev(5, 2)).unwrap();
+                fs::create_dir(dev.join("pts/pts")).unwrap();
+            }
         }
         symlink("pts/ptmx", dev.join("ptmx")).unwrap();
         fs::write(bundle.inside("/etc/target"), "the target").unwrap();
         let mut container = bundle;
         let mounts = container.spec["mounts"].as_array_mut().unwrap();
-        mounts.retain(|mount| mount["destination"] != "/dev/pts");
+        if kind == "node" {
+            let pts = mounts
+                .iter_mut()
+                .find(|mount| mount["destination"] == "/dev/pts");
+            pts.unwrap()["destination"] = json!("/dev/pts/pts");
+        } else {
+            mounts.retain(|mount| mount["destination"] != "/dev/pts");
+        }
         let container = bound_dev(&dev, container);
-        create_with_a_terminal(&container).fails(1, "");
+        let words = if runtime().kind == Kind::Ocirun {
+            words
+        } else {
+            ""
+        };
+        create_with_a_terminal(&container).fails(1, words);
         let target = fs::read_to_string(container.bundle.inside("/etc/target")).unwrap();
         assert_eq!(target, "the target");
     }
@@ -367,6 +413,33 @@ fn a_program_through_a_descriptor() {
         let run = call.args([&path, "print", "escaped"]).finish();
         assert!(!run.stdout().contains("escaped"), "{run}");
         assert_eq!(run.code(), 255);
+    }
+}
+
+/// Nor through what a careless caller leaves open, and only the new program would not have.
+fn a_program_through_a_descriptor_of_a_careless_caller() {
+    let path = "/proc/self/fd/7/of-the-host";
+    let running = strong().probe(&["pause"]).container();
+    running.run_until_ready_detached();
+    let new = strong().args(&[path, "print", "escaped"]).container();
+    let of_new = format!("run --bundle {} {}", new.bundle.path().display(), new.id);
+    let of_running = format!("exec {} {path} print escaped", running.id);
+    for (container, verb) in [(&new, of_new), (&running, of_running)] {
+        let directory = container.bundle.path();
+        fs::copy(
+            container.bundle.inside(PROBE),
+            directory.join("of-the-host"),
+        )
+        .unwrap();
+        let words = format!(
+            "exec {} --root {} {verb} 7<{}",
+            runtime().program.display(),
+            container.state_root().display(),
+            directory.display(),
+        );
+        let run = Invocation::new("sh".as_ref()).args(["-c", &words]).finish();
+        assert!(!run.stdout().contains("escaped"), "{run}");
+        assert_ne!(run.code(), 0);
     }
 }
 
@@ -447,6 +520,7 @@ suite! {
         missing_targets_are_made_inside,
         a_working_directory_behind_a_link,
         a_program_through_a_descriptor,
+        a_program_through_a_descriptor_of_a_careless_caller,
         exec_takes_no_user_of_the_image,
     ],
     &[Need::Root, Need::NotCrun("1.8.1 takes it")] => [a_passed_directory_is_no_working_directory],
@@ -459,6 +533,7 @@ suite! {
     ],
     &[Need::Root, RUNC_AND_DEV, CRUN_AND_DEV] => [a_dev_that_is_a_link_stays_inside],
     &[Need::Root, Need::NotRunc("1.1.5 is open to CVE-2025-31133")] => [a_false_null_device_masks_nothing_else],
+    &[Need::Root, Need::Program("unshare"), Need::Ocirun] => [a_host_without_a_null_device_masks_nothing],
     &[Need::Root, Need::NotRunc("1.1.5 follows the link")] => [a_console_that_is_a_link_is_refused],
     &[Need::Root, Need::Program("nsenter"), RUNC_AND_PROC] => [a_false_proc_takes_no_kernel_parameter],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_ends_at_its_own],

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ocirun_tests::{Bundle, Need, suite};
+use ocirun_tests::{Bundle, Invocation, Need, runtime, suite};
 use serde_json::{Value, json};
 
 /// The last mount at a path, as the container sees it.
@@ -551,6 +551,37 @@ fn propagation_of_a_mount() {
     }
 }
 
+/// What is mounted in a volume that the host shares is the host's too from then on: as it was asked for, not as it was
+/// on its way there.
+fn what_travels_to_the_host_has_its_attributes() {
+    let bundle = Bundle::new().set("/linux/rootfsPropagation", "rshared");
+    let (volume, source) = (bundle.path().join("volume"), bundle.path().join("source"));
+    fs::create_dir(&volume).unwrap();
+    fs::create_dir(&source).unwrap();
+    let bundle = bundle
+        .set("/root/readonly", false)
+        .mount(json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["rbind", "rshared"]}))
+        .mount(json!({
+            "destination": "/volume/inner", "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+        }));
+    let container = bundle.probe(&["print", "x"]).container();
+    let volume = volume.display();
+    let words = format!(
+        "mount -t tmpfs none {volume} && mount --make-shared {volume} && {} --root {} run --bundle {} {} && cat /proc/self/mountinfo",
+        runtime().program.display(),
+        container.state_root().display(),
+        container.bundle.path().display(),
+        container.id,
+    );
+    let call = Invocation::new("unshare".as_ref()).args(["-m", "sh", "-c", &words]);
+    let told = call.finish().ok().stdout();
+    let inner = format!(" {volume}/inner ");
+    let line = told.lines().find(|line| line.contains(&inner));
+    let line = line.unwrap_or_else(|| panic!("not shared: {told}"));
+    assert!(line.contains(" ro,nosuid,nodev,noexec"), "{line}");
+}
+
 fn propagation_of_the_root() {
     let tags = |value: &str| {
         let report = report(
@@ -722,6 +753,9 @@ suite! {
         without_a_mount_namespace,
     ],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
+    &[Need::Root, Need::Program("unshare"), Need::NotRunc("1.1.5 changes it when it is there")] => [
+        what_travels_to_the_host_has_its_attributes,
+    ],
     &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
     &[Need::Root, Need::NotRunc("1.1.5 copies no attributes")] => [tmpcopyup_keeps_capabilities_of_files],
     &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [

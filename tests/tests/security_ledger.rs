@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use ocirun_tests::suite;
 
 /// Where tests are.
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 12] = [
     ("escapes", include_str!("escapes.rs")),
     ("races", include_str!("races.rs")),
     ("security", include_str!("security.rs")),
@@ -16,6 +16,7 @@ const SOURCES: [(&str, &str); 11] = [
     ("exec", include_str!("exec.rs")),
     ("exec_identity", include_str!("exec_identity.rs")),
     ("sysctl", include_str!("sysctl.rs")),
+    ("cgroups_v2", include_str!("cgroups_v2.rs")),
     ("root", include_str!("../../runtime-core/src/root.rs")),
     (
         "model",
@@ -124,6 +125,7 @@ const VULNERABILITIES: [(&str, &str, Answer); 19] = [
         Tried(&[
             "escapes a_cgroup_mount_ends_at_its_own",
             "mounts a_cgroup_mount_shows_only_its_own",
+            "cgroups_v2 without_a_namespace_only_the_own_cgroup_is_shown",
         ]),
     ),
     (
@@ -133,6 +135,7 @@ const VULNERABILITIES: [(&str, &str, Answer); 19] = [
             "security a_working_directory_through_a_descriptor",
             "escapes a_working_directory_behind_a_link",
             "escapes a_program_through_a_descriptor",
+            "escapes a_program_through_a_descriptor_of_a_careless_caller",
             "escapes a_passed_directory_is_no_working_directory",
             "security only_standard_descriptors_are_open",
             "security descriptors_of_a_careless_caller_stay_outside",
@@ -160,6 +163,7 @@ const VULNERABILITIES: [(&str, &str, Answer); 19] = [
         "the image's /dev/null is a link, and what it leads to masks a path, writable",
         Tried(&[
             "escapes a_false_null_device_masks_nothing_else",
+            "escapes a_host_without_a_null_device_masks_nothing",
             "security a_false_dev_null_masks_nothing_else",
             "races sources_of_masks",
         ]),
