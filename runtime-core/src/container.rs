@@ -20,6 +20,7 @@ use crate::spec::{Resources, Spec};
 use crate::state::{Directory, Identity, Lock, Record, Root, State, Status};
 
 mod agent;
+mod becoming;
 pub(crate) mod create;
 pub(crate) mod exec;
 mod failure;

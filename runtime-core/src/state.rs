@@ -160,8 +160,17 @@ impl Identity {
     }
 }
 
+/// Whether the process has executed a program since it was made.
+pub(crate) fn has_executed(pid: Pid) -> bool {
+    /// Of the kernel: forked, and has not executed anything yet.
+    const PF_FORKNOEXEC: u32 = 0x40;
+    Stat::read(pid.as_raw()).is_some_and(|stat| stat.flags & PF_FORKNOEXEC == 0)
+}
+
 struct Stat {
     state: u8,
+    /// `PF_*` of the kernel.
+    flags: u32,
     start_time: u64,
     /// In the form of wait(2); 0 for who may not trace the process.
     exit_code: Option<i32>,
@@ -182,10 +191,12 @@ impl Stat {
         let after_name = stat.iter().rposition(|&byte| byte == b')')? + 2;
         let mut fields = stat.get(after_name..)?.split(|&byte| byte == b' ');
         let state = *fields.next()?.first()?;
-        let start_time = str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+        let flags = str::from_utf8(fields.nth(5)?).ok()?.parse().ok()?;
+        let start_time = str::from_utf8(fields.nth(12)?).ok()?.parse().ok()?;
         let exit_code = fields.nth(29).and_then(|code| str::from_utf8(code).ok());
         Some(Self {
             state,
+            flags,
             start_time,
             exit_code: exit_code.and_then(|code| code.trim_end().parse().ok()),
         })
@@ -603,7 +614,10 @@ mod tests {
     fn stat_of_hostile_names() {
         let stat = b"7 (a) Z 1 (x) S 1 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 2";
         let stat = Stat::parse(stat).unwrap();
-        assert_eq!((stat.state, stat.start_time), (b'S', 4242));
+        assert_eq!(
+            (stat.state, stat.flags, stat.start_time),
+            (b'S', 0x0040_0000, 4242)
+        );
         assert!(Stat::parse(b"").is_none() && Stat::parse(b"7 (a)").is_none());
     }
 

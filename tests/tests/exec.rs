@@ -418,6 +418,28 @@ fn into_a_user_namespace() {
     );
 }
 
+/// Who may trace others can keep what tells of a program's beginning from being closed: nobody waits for that alone.
+fn what_a_process_inside_keeps_holds_nobody_up() {
+    let bundle = Bundle::new().capabilities(&["CAP_SYS_PTRACE"]);
+    let bundle = bundle.set("/root/readonly", false);
+    let container = bundle
+        .probe(&["print", "ready", ",", "hold", "/stop"])
+        .container();
+    let run = container.run_until_ready();
+    for _ in 0..10 {
+        container.exec(&["print", "x"]).ok();
+        container.exec(&["exit", "7"]).fails(7, "");
+    }
+    container
+        .command("exec")
+        .args([&container.id, "/nosuch"])
+        .finish()
+        .fails(255, "no such file");
+    fs::write(container.bundle.inside("/stop"), "").unwrap();
+    let told = run.finish().ok().values();
+    assert!(told[1]["held"].as_u64().unwrap() > 0, "{}", told[1]);
+}
+
 fn a_cgroup_below() {
     let container = running();
     let directory = container.bundle.cgroup().directory("pids").join("below");
@@ -470,6 +492,7 @@ suite! {
         without_a_program,
         killed_with_its_container,
         eight_at_once,
+        what_a_process_inside_keeps_holds_nobody_up,
     ],
     &[Need::Root, Need::Cgroup("freezer")] => [into_a_paused_container_on_request],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_below],

@@ -13,6 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::agent::Agent;
+use super::becoming::hears;
 use super::failure::{self, START};
 use super::net_devices::Moved;
 use super::prepare::prepare;
@@ -470,6 +471,11 @@ impl Attempt {
     /// The next message that is neither the terminal nor the listener, which may come at any time.
     fn next(&mut self, channel: &Channel) -> Result<Option<Message>> {
         loop {
+            if let Some(init) = &self.init
+                && !hears(channel, init)?
+            {
+                return Ok(None);
+            }
             match channel
                 .receive_with()
                 .call(|| "recvmsg(container's process)")?

@@ -13,6 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 
 use super::agent::Agent;
+use super::becoming::hears;
 use super::create::Terminal;
 use super::{Child, Container, failure};
 use crate::cgroup::{Cgroup, SubCgroup};
@@ -280,6 +281,9 @@ impl Starting {
 
     fn next(&mut self, channel: &Channel) -> Result<Option<Message>> {
         loop {
+            if !hears(channel, &self.child)? {
+                return Ok(None);
+            }
             match channel.receive_with().call(|| "recvmsg(process)")? {
                 Some((Message::Terminal, fds)) => self.master = fds.into_iter().next(),
                 Some((Message::Listener(listener), _)) => {

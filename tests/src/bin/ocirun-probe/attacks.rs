@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
@@ -72,6 +72,38 @@ pub fn seize(stop: &str) -> Outcome {
         true
     });
     Ok(json!({"programs": held.len(), "written": written, "refusals": refusals}))
+}
+
+/// Copies the sockets of other processes, and keeps them.
+pub fn hold(stop: &str) -> Outcome {
+    use rustix::fs::{FileType, fstat};
+    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    let mut held = BTreeMap::new();
+    until(stop, || {
+        for pid in others()
+            .into_iter()
+            .filter(|pid| !held.contains_key(pid))
+            .collect::<Vec<_>>()
+        {
+            let Some(Ok(process)) =
+                Pid::from_raw(pid.cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            else {
+                continue;
+            };
+            let copies = (3..64)
+                .filter_map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok());
+            let is_socket = |file: &OwnedFd| {
+                fstat(file)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+            };
+            let sockets: Vec<OwnedFd> = copies.filter(is_socket).collect();
+            if !sockets.is_empty() {
+                held.insert(pid, sockets);
+            }
+        }
+        true
+    });
+    Ok(json!({"held": held.len()}))
 }
 
 /// Exchanges what two names stand for, again and again.

@@ -89,6 +89,7 @@ fn step(words: &[&str]) -> Outcome {
         ["winch"] => signals::winch(),
         ["syscall", name] => syscalls::attempt(name),
         ["pry", stop] => attacks::pry(stop),
+        ["hold", stop] => attacks::hold(stop),
         ["seize", stop] => attacks::seize(stop),
         ["swap", one, other, stop] => attacks::swap(one, other, stop),
         _ => files::step(words),
