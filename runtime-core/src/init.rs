@@ -479,11 +479,6 @@ fn set_names(plan: &Plan) -> Result<()> {
     }
 }
 
-/// A detached procfs with processes and nothing else.
-pub(crate) fn private_proc() -> nix::Result<OwnedFd> {
-    protect::private_proc(protect::Subset::Pids)
-}
-
 /// Writes a whole file of the host's procfs in one call.
 pub(crate) fn write_file(path: &str, bytes: &[u8]) -> nix::Result<()> {
     use nix::fcntl::{OFlag, open};

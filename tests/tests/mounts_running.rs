@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::os::unix::fs::chown;
 
 use ocirun_tests::{Bundle, Container, Finished, Need, suite};
 use serde_json::{Value, json};
@@ -85,20 +86,89 @@ fn links_of_the_container_lead_nowhere_outside() {
 }
 
 fn in_a_user_namespace() {
-    let maps = json!([{"containerID": 0, "hostID": 200_000, "size": 1000}]);
-    let bundle = Bundle::new()
-        .namespace(json!({"type": "user"}))
-        .set("/linux/uidMappings", maps.clone())
-        .set("/linux/gidMappings", maps);
-    for name in ["", "tmp"] {
-        std::os::unix::fs::chown(bundle.inside(name), Some(200_000), Some(200_000)).unwrap();
-    }
-    let container = running(bundle);
+    let container = running(mapped());
     mounts(&container, "add", &bind(&["bind"])).ok();
     assert_eq!(
         container.exec(&["read", "/data/here/file"]).value(),
         "from the host"
     );
+}
+
+fn map() -> Value {
+    json!([{"containerID": 0, "hostID": 200_000, "size": 1000}])
+}
+
+/// A container whose root is 200000 on the host.
+fn mapped() -> Bundle {
+    let bundle = Bundle::new()
+        .namespace(json!({"type": "user"}))
+        .set("/linux/uidMappings", map())
+        .set("/linux/gidMappings", map());
+    for name in ["", "tmp"] {
+        chown(bundle.inside(name), Some(200_000), Some(200_000)).unwrap();
+    }
+    bundle
+}
+
+/// Whose a file of user 1 and group 2 is in the container, by a mount with these options and maps.
+fn owner(container: &Container, options: &[&str], maps: Option<&Value>) -> (Value, Value) {
+    let mut list = bind(options);
+    if let Some(maps) = maps {
+        list[0]["uidMappings"] = maps.clone();
+        list[0]["gidMappings"] = maps.clone();
+    }
+    mounts(container, "add", &list).ok();
+    let stat = container.exec(&["stat", "/data/here/file"]).ok().value();
+    let destination = json!([{"destination": "/data/here"}]);
+    mounts(container, "remove", &destination).ok();
+    (stat["uid"].clone(), stat["gid"].clone())
+}
+
+fn owners_as_the_maps_say() {
+    let container = running(mapped());
+    let file = container.bundle.path().join("source/file");
+    chown(file, Some(1), Some(2)).unwrap();
+    let other = json!([{"containerID": 0, "hostID": 200_010, "size": 10}]);
+    for (options, maps, owners) in [
+        (&["bind"][..], None, (65534, 65534)),
+        (&["bind", "idmap"], None, (1, 2)),
+        (&["rbind", "ridmap"], None, (1, 2)),
+        (&["bind"], Some(&other), (11, 12)),
+    ] {
+        let found = owner(&container, options, maps);
+        assert_eq!(found, (json!(owners.0), json!(owners.1)), "{options:?}");
+    }
+}
+
+fn owners_by_the_maps_of_a_joined_namespace() {
+    let holder = mapped().probe(&["pause"]).container();
+    holder.run_until_ready_detached();
+    let path = format!("/proc/{}/ns/user", holder.pid());
+    let bundle = mapped()
+        .without_namespace("user")
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings")
+        .namespace(json!({"type": "user", "path": path}));
+    let container = running(bundle);
+    let file = container.bundle.path().join("source/file");
+    chown(file, Some(1), Some(2)).unwrap();
+    let found = owner(&container, &["bind", "idmap"], None);
+    assert_eq!(found, (json!(1), json!(2)));
+}
+
+/// Of a container without a user namespace.
+fn owners_by_given_maps_alone() {
+    let container = running(Bundle::new());
+    let file = container.bundle.path().join("source/file");
+    chown(file, Some(1), Some(2)).unwrap();
+    let maps = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
+    let found = owner(&container, &["bind"], Some(&maps));
+    assert_eq!(found, (json!(5001), json!(5002)));
+    let implied = mounts(&container, "add", &bind(&["bind", "idmap"]));
+    implied.fails(1, "/mounts/0: an id-mapped mount without mappings");
+    let mut one = bind(&["bind"]);
+    one[0]["uidMappings"] = maps;
+    mounts(&container, "add", &one).fails(1, "/mounts/0/gidMappings");
 }
 
 fn mistakes_are_named() {
@@ -110,7 +180,7 @@ fn mistakes_are_named() {
         ),
         (
             json!([{"destination": "/x", "type": "proc"}]),
-            "/mounts/0: only plain bind mounts and tmpfs",
+            "/mounts/0: only bind mounts and tmpfs",
         ),
         (
             json!([{"destination": "/proc/x", "type": "tmpfs"}]),
@@ -137,5 +207,10 @@ suite! {
         links_of_the_container_lead_nowhere_outside,
         mistakes_are_named,
     ],
-    &[Need::Root, Need::Ocirun, Need::UserNamespace] => [in_a_user_namespace],
+    &[Need::Root, Need::Ocirun, Need::UserNamespace] => [
+        in_a_user_namespace,
+        owners_as_the_maps_say,
+        owners_by_the_maps_of_a_joined_namespace,
+        owners_by_given_maps_alone,
+    ],
 }

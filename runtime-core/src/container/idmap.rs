@@ -11,8 +11,8 @@ use nix::sys::wait::waitpid;
 use super::ids;
 use crate::error::{Call, Error, Result};
 use crate::kernel::clone::{Parent, Side, fork_into};
-use crate::kernel::process;
-use crate::plan::idmap::Ids;
+use crate::kernel::{mount, process};
+use crate::plan::idmap::{IdMap, Ids};
 use crate::spec::IdMapping;
 use crate::sync::Channel;
 
@@ -30,6 +30,12 @@ impl<'a> UserNamespaces<'a> {
             joined,
             made: Vec::new(),
         }
+    }
+
+    /// Has `tree`, a detached mount, show other owners.
+    pub(super) fn map(&mut self, tree: BorrowedFd<'_>, map: &'a IdMap) -> Result<()> {
+        mount::set_id_map(tree, map.scope, self.of(&map.ids)?)
+            .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)")
     }
 
     /// The one of `ids`.

@@ -190,11 +190,9 @@ fn map_owners<'a>(
     let Some(BindSource::Tree(tree)) = source else {
         return Ok(());
     };
-    let element = || format!("mounts[{index}] {:?}", mount.destination);
-    let user = users.of(&map.ids).context(element)?;
-    mount::set_id_map(tree.as_fd(), map.scope, user)
-        .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)")
-        .context(element)
+    users
+        .map(tree.as_fd(), map)
+        .context(|| format!("mounts[{index}] {:?}", mount.destination))
 }
 
 fn bound_device(device: &Device, can_mount: bool) -> Result<Option<OwnedFd>> {
