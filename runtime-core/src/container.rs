@@ -16,6 +16,7 @@ use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::{self, HookState};
 use crate::kernel::pidfd;
 use crate::plan::hooks::Hooks;
+use crate::rdt;
 use crate::spec::{Resources, Spec};
 use crate::state::{Directory, Identity, Lock, Record, Root, State, Status};
 
@@ -300,6 +301,24 @@ impl Container {
         }
     }
 
+    /// Changes the container's shares of caches and of memory bandwidth: lines such as `L3:0=ff` and `MB:0=50`.
+    ///
+    /// # Errors
+    /// `Unsupported` where the host has no such shares, or the container was created without any; `Os` for what the
+    /// kernel refuses.
+    pub fn update_shares(&self, cache: Option<&str>, bandwidth: Option<&str>) -> Result<()> {
+        if cache.is_none() && bandwidth.is_none() {
+            return Ok(());
+        }
+        rdt::check_update(cache, bandwidth)?;
+        match &self.record.rdt {
+            Some(group) => group.change(cache, bandwidth),
+            None => Err(Error::unsupported(
+                "updating a non-existent Intel RDT configuration is not supported",
+            )),
+        }
+    }
+
     /// What its processes use.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -397,8 +416,10 @@ impl Container {
     fn destroy(self) -> Result<()> {
         let ended = self.end_processes();
         let removed = self.record.cgroup.remove();
+        let group = self.record.rdt.as_ref();
+        let left = group.map_or(Ok(()), rdt::Group::remove);
         ended?;
-        removed?;
+        removed.and(left)?;
         let poststop = if self.record.hooks.poststop {
             self.hooks()?.poststop
         } else {

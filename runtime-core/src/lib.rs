@@ -53,6 +53,7 @@ pub mod kernel;
 mod netlink;
 pub mod plan;
 pub mod pod;
+mod rdt;
 mod root;
 pub mod seal;
 pub mod spec;

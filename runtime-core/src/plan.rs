@@ -11,6 +11,7 @@ use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernel::mount::{Propagation, Scope};
+use crate::rdt;
 use crate::spec::{Linux, NamespaceKind, Spec};
 
 pub(crate) mod capabilities;
@@ -49,6 +50,7 @@ pub struct Plan {
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) landlock: Option<landlock::Ruleset>,
     pub(crate) cgroup: cgroup::Request,
+    pub(crate) rdt: Option<rdt::Request>,
     pub(crate) hooks: hooks::Hooks,
     /// Whether the parent may clone mounts; otherwise the child does, in its user namespace.
     pub(crate) can_mount: bool,
@@ -75,7 +77,6 @@ impl Plan {
         check_version(&spec.oci_version)?;
         let none = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&none);
-        refuse_unsupported(linux)?;
         let namespaces = namespaces::Namespaces::compile(linux)?;
         let Some(process) = &spec.process else {
             return Err(Error::invalid_spec(
@@ -120,6 +121,7 @@ impl Plan {
             process,
             seccomp: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             cgroup: cgroup::Request::compile(spec, linux, host, owner)?,
+            rdt: rdt::Request::compile(linux.intel_rdt.as_ref())?,
             hooks: hooks::Hooks::compile(spec.hooks.as_ref())?,
             can_mount: host.can_mount,
             mounts,
@@ -212,19 +214,6 @@ fn check_version(version: &str) -> Result<()> {
         "/ociVersion",
         &format!("{version:?} is not a version 1.x.y of the runtime specification"),
     ))
-}
-
-/// Elements that would change the container and that this version does not act on: silence would be a lie.
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let set = [(linux.intel_rdt.is_some(), "intelRdt")];
-    for (set, name) in set {
-        if set {
-            return Err(Error::unsupported(format!(
-                "/linux/{name}: is not supported yet"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// A string of the configuration for the kernel, which ends strings at NUL.

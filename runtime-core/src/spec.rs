@@ -322,8 +322,8 @@ pub struct Linux {
     pub cgroups_path: Option<String>,
     /// Limits.
     pub resources: Option<Resources>,
-    /// Intel Resource Director Technology.
-    pub intel_rdt: Option<serde_json::Value>,
+    /// Shares of caches and memory bandwidth.
+    pub intel_rdt: Option<scheduling::IntelRdt>,
     /// NUMA memory policy.
     pub memory_policy: Option<scheduling::MemoryPolicy>,
     /// Kernel parameters of the container's namespaces.

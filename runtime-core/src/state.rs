@@ -26,6 +26,7 @@ use crate::bundle::{CONFIG, read_limited};
 use crate::cgroup::Cgroup;
 use crate::error::{Call, Context, Error, ErrorKind, Result};
 use crate::hooks::HookState;
+use crate::rdt;
 use crate::spec::{MAX_CONFIG_BYTES, Spec};
 
 mod notify;
@@ -103,6 +104,9 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) cgroup: Cgroup,
+    /// Where it has shares of caches and memory bandwidth, if it asks for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<rdt::Group>,
     /// Whether the end of the first process is the end of all: it has a PID namespace of its own.
     pub(crate) own_pids: bool,
     /// None until there is one.

@@ -35,6 +35,7 @@ const TYPES: &[(&str, &str)] = &[
     ("HugepageLimit", "linux.resources.hugepageLimits[]."),
     ("IdMapping", "linux.uidMappings[]."),
     ("InterfacePriority", "linux.resources.network.priorities[]."),
+    ("IntelRdt", "linux.intelRdt."),
     ("IoPriority", "process.ioPriority."),
     ("Linux", "linux."),
     ("Memory", "linux.resources.memory."),
@@ -202,11 +203,41 @@ fn priorities_of_interfaces() {
     assert!(map.lines().any(|line| line == "lo 7"), "{map}");
 }
 
-fn intel_rdt_is_refused() {
+fn intel_rdt_needs_resctrl() {
     let bundle = Bundle::new().set("/linux/intelRdt", json!({"closID": "x"}));
     let container = bundle.container();
-    container.run().fails(1, "/linux/intelRdt: ");
+    let words = "intelRdt is specified in config, but Intel RDT is not ";
+    container.run().fails(1, words);
     container.verb("state").fails(1, "does not exist");
+}
+
+fn an_update_of_intel_rdt_needs_resctrl() {
+    let container = Bundle::new().container();
+    container.create().ok();
+    for (flag, words) in [
+        ("--l3-cache-schema=L3:0=f", "l3 cache schema is not enabled"),
+        (
+            "--mem-bw-schema=MB:0=50",
+            "memory bandwidth schema is not enabled",
+        ),
+    ] {
+        let update = container.command("update").args([flag, &container.id]);
+        update.finish().fails(1, words);
+    }
+}
+
+fn intel_rdt_that_cannot_be() {
+    for (written, pointer) in [
+        (json!({"closID": "a/b"}), "closID: "),
+        (json!({"memBwSchema": "L3:0=f"}), "memBwSchema: "),
+        (json!({"schemata": ["L3:0=f\nMB:0=50"]}), "schemata/0: "),
+        (json!({"enableMonitoring": 1}), "enableMonitoring: "),
+    ] {
+        let container = Bundle::new().set("/linux/intelRdt", written).container();
+        container
+            .run()
+            .fails(1, &format!("/linux/intelRdt/{pointer}"));
+    }
 }
 
 fn flags_of_a_personality_are_refused() {
@@ -227,6 +258,7 @@ suite! {
         files_of_version_1,
     ],
     &[Need::Root, Need::CgroupV1("net_prio")] => [priorities_of_interfaces],
-    &[Need::Root, Need::Ocirun] => [intel_rdt_is_refused],
+    &[Need::Root, Need::NoFile("/sys/fs/resctrl")] => [intel_rdt_needs_resctrl, an_update_of_intel_rdt_needs_resctrl],
+    &[Need::Root, Need::Ocirun] => [intel_rdt_that_cannot_be],
     &[Need::Root, Need::NotRunc("1.1.5 has no personality")] => [flags_of_a_personality_are_refused],
 }

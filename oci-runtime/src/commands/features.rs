@@ -29,6 +29,9 @@ struct Features {
 /// Annotations of a configuration that change what is done; a dot at the end stands for all that begin so.
 const ACTING_ANNOTATIONS: &[&str] = &["org.ocirun.", "org.systemd.property."];
 
+/// What could be tried on no machine at hand, by its place in a configuration.
+const UNTRIED: &str = "linux.intelRdt";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
@@ -38,7 +41,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -72,6 +75,13 @@ struct MemoryPolicy {
 }
 
 #[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
 struct Enabled {
     enabled: bool,
 }
@@ -83,7 +93,6 @@ struct MountExtensions {
 
 /// Prints what this program can do.
 pub(super) fn features(_: &Invocation<'_>) -> Outcome {
-    let no = || Enabled { enabled: false };
     let features = Features {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC,
@@ -116,7 +125,11 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             },
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
-            intel_rdt: no(),
+            intel_rdt: IntelRdt {
+                enabled: true,
+                schemata: true,
+                monitoring: true,
+            },
             memory_policy: MemoryPolicy {
                 modes: memory_modes().collect(),
                 flags: memory_flags().collect(),
@@ -126,7 +139,10 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             },
             net_devices: Enabled { enabled: true },
         },
-        annotations: BTreeMap::from([("org.ocirun.version", env!("CARGO_PKG_VERSION"))]),
+        annotations: BTreeMap::from([
+            ("org.ocirun.untried", UNTRIED),
+            ("org.ocirun.version", env!("CARGO_PKG_VERSION")),
+        ]),
         potentially_unsafe_config_annotations: ACTING_ANNOTATIONS,
     };
     let mut text = Vec::new();

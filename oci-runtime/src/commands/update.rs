@@ -26,6 +26,8 @@ pub(super) fn update(invocation: &Invocation<'_>) -> Outcome {
             invocation.log.warning(&text);
         }
     }
+    let schema = |name: &str| flags.value(name).filter(|schema| !schema.is_empty());
+    container.update_shares(schema("l3-cache-schema"), schema("mem-bw-schema"))?;
     done(container.update(&resources))
 }
 
@@ -47,13 +49,6 @@ fn read(path: &str) -> Result<Resources, Failure> {
 }
 
 fn from_flags(flags: &Flags) -> Result<Resources, Failure> {
-    for unsupported in ["l3-cache-schema", "mem-bw-schema"] {
-        if flags.value(unsupported).is_some() {
-            return Err(Failure::Argument(format!(
-                "--{unsupported}: the container is in no group of resctrl"
-            )));
-        }
-    }
     let text = |name: &str| {
         flags
             .value(name)

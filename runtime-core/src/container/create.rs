@@ -29,6 +29,7 @@ use crate::kernel::pidfd;
 use crate::netlink::Link;
 use crate::plan::Plan;
 use crate::plan::mounts::Mount;
+use crate::rdt::Group;
 use crate::spec::Spec;
 use crate::state::{Directory, HookPoints, Identity, NOTIFY, Record, Root, Status};
 use crate::sync::{Channel, Message};
@@ -173,6 +174,8 @@ impl Container {
             "only a single-threaded process may clone a container"
         );
         let mut cgroup = Cgroup::locate(&plan.cgroup, id)?;
+        let rdt = plan.rdt.as_ref();
+        let rdt = rdt.map(|request| Group::locate(request, id)).transpose()?;
         let directory = Directory::make(root, id)?;
         plan.process.env.add(options.env.iter().cloned());
         if options.notify {
@@ -196,6 +199,7 @@ impl Container {
             owner: nix::unistd::geteuid().as_raw(),
             annotations: bundle.spec().annotations.clone().unwrap_or_default(),
             cgroup: Cgroup::default(),
+            rdt,
             own_pids: plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID),
             init: None,
             hooks: points(bundle.spec()),
@@ -393,6 +397,9 @@ impl Attempt {
             self.container.record.cgroup = cgroup.clone();
         }
         let entrance = created?;
+        if let (Some(group), Some(request)) = (&self.container.record.rdt, &plan.rdt) {
+            group.enter(request, pid)?;
+        }
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
         // A child that has failed by now says so in its last message.
         let _ = channel.send_with(Message::Cgroups, &tasks);
@@ -536,11 +543,13 @@ impl Attempt {
     fn undo(mut self, error: Error) -> Error {
         self.reap();
         let cgroup = &self.container.record.cgroup;
+        let group = self.container.record.rdt.as_ref();
         let returned = self.moved.as_ref().map_or(Ok(()), Moved::give_back);
         let undone = [
             ("give the network devices back", returned),
             ("kill", cgroup.kill_all()),
             ("remove the cgroups", cgroup.remove()),
+            ("leave resctrl", group.map_or(Ok(()), Group::remove)),
             ("remove the state", self.container.directory.remove()),
         ];
         undone

@@ -30,6 +30,7 @@ use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::plan::scheduling::MemoryPolicy;
 use crate::plan::seccomp::Program;
+use crate::rdt;
 use crate::root;
 use crate::spec::{self, NamespaceKind, Spec};
 use crate::state::Status;
@@ -146,6 +147,7 @@ impl Container {
             agent,
             state: self.record.hook_state(status),
             attach: (entrance == Entrance::BySystemd).then(|| self.record.cgroup.clone()),
+            rdt: self.record.rdt.clone(),
         };
         match starting.lead(&channel, options) {
             Ok(()) => Ok(Executed {
@@ -246,6 +248,8 @@ struct Starting {
     state: HookState,
     /// The cgroup that systemd has to move it to.
     attach: Option<Cgroup>,
+    /// The container's shares of caches and memory bandwidth.
+    rdt: Option<rdt::Group>,
 }
 
 impl Starting {
@@ -261,6 +265,9 @@ impl Starting {
         }
         if let Some(cgroup) = &self.attach {
             cgroup.attach_by_systemd(self.child.pid)?;
+        }
+        if let Some(group) = &self.rdt {
+            group.add(self.child.pid)?;
         }
         if let Some(socket) = &options.pidfd_socket {
             files::send_pidfd(socket, "setns", self.child.pidfd.as_fd())?;

@@ -1,4 +1,5 @@
-//! Where and when processes run: `process.scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy`.
+//! Where and when processes run: `process.scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy`,
+//! `linux.intelRdt`.
 
 use serde::Deserialize;
 
@@ -50,4 +51,22 @@ pub struct MemoryPolicy {
     pub nodes: Option<String>,
     /// `MPOL_F_STATIC_NODES` and the like.
     pub flags: Option<Vec<String>>,
+}
+
+/// `linux.intelRdt`: Intel Resource Director Technology, by the groups of resctrl.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IntelRdt {
+    /// Name of a group that is not removed with the container; `/` for the one that all processes begin in.
+    #[serde(rename = "closID")]
+    pub clos_id: Option<String>,
+    /// Lines for the group's `schemata`, written after the two that follow.
+    pub schemata: Option<Vec<String>>,
+    /// Parts of caches, as `L3:0=ff;1=f0`.
+    pub l3_cache_schema: Option<String>,
+    /// Memory bandwidth, as `MB:0=20;1=70`.
+    pub mem_bw_schema: Option<String>,
+    /// Whether a group of its own counts what the container uses.
+    #[serde(default)]
+    pub enable_monitoring: bool,
 }
