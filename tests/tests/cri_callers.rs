@@ -145,5 +145,5 @@ fn many_callers_end_a_pod() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [many_callers_make_one, many_callers_end_a_pod],
+    &[Need::Root, Need::Program("busybox")] => [many_callers_make_one, many_callers_end_a_pod],
 }

@@ -459,7 +459,7 @@ fn credentials_are_not_shared() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         versions_conditions_and_configuration,
         reload_by_signal,
         words_for_systemd,

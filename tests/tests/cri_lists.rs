@@ -243,13 +243,13 @@ fn resources_change_in_place() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         pods_by_id_label_and_state,
         containers_by_pod_label_and_state,
         streams_of_lists,
         a_status_with_all_there_is_to_say,
     ],
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Cgroup("memory"), Need::Cgroup("cpu")] => [
+    &[Need::Root, Need::Program("busybox"), Need::Cgroup("memory"), Need::Cgroup("cpu")] => [
         numbers_of_a_container_and_its_pod,
         resources_change_in_place,
     ],

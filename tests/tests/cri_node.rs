@@ -10,11 +10,11 @@ mod cri;
 use cri::{Node, apart, busybox};
 use cri_server::api::{ContainerConfig, RunPodSandboxRequest};
 use ocirun_tests::image_support::FakeRegistry;
-use ocirun_tests::{Need, build, suite};
+use ocirun_tests::{Need, suite};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Output};
+use std::process::{Output, Stdio};
 
 const FIRST_PROCESS: &str = "busybox tr '\\0' ' ' < /proc/1/cmdline";
 const INIT: &str = "org.ocirun.init";
@@ -104,12 +104,9 @@ fn metrics_are_served() {
 }
 
 fn status(node: &Node) -> Output {
-    Command::new(build("cri-server", "ocirun-cri"))
-        .arg("--config")
-        .arg(node.path("cri.toml"))
-        .arg("status")
-        .output()
-        .unwrap()
+    let mut command = node.command();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg("status").output().unwrap()
 }
 
 fn status_tells_people() {
@@ -138,7 +135,7 @@ fn status_tells_people() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("busybox"), Need::Program("ip")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         init_by_node_handler_and_pod,
         without_a_word_there_is_no_init,
         metrics_are_served,

@@ -373,7 +373,7 @@ fn a_pod_with_namespaces_of_its_own() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         from_the_first_call_to_the_last,
         stopping_in_its_time_or_by_force,
         programs_in_containers,
@@ -382,7 +382,7 @@ suite! {
         an_image_in_use_may_be_removed,
         a_pod_with_namespaces_of_its_own,
     ],
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Cgroup("memory")] => [
+    &[Need::Root, Need::Program("busybox"), Need::Cgroup("memory")] => [
         killed_for_lack_of_memory,
     ],
 }

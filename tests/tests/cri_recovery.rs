@@ -249,7 +249,7 @@ fn layers_of_a_former_boot() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         everything_is_there_after_a_kill,
         killed_in_the_midst,
         shims_that_are_killed,

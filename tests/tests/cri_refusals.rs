@@ -159,7 +159,7 @@ fn ids_that_cannot_be_or_are_not_there() {
 }
 
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
+    &[Need::Root, Need::Program("busybox")] => [
         pods_that_cannot_be,
         containers_that_cannot_be,
         ids_that_cannot_be_or_are_not_there,

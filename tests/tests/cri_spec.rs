@@ -42,61 +42,6 @@ fn number(value: i64) -> Option<Int64Value> {
     Some(Int64Value { value })
 }
 
-/// `Uid`, `Gid` and `Groups` of this process.
-const IDS: &str =
-    "grep -E '^(Uid|Gid|Groups)' /proc/self/status | cut -f2- | tr '\\t' ' ' | sed 's/ *$//'";
-
-fn users_and_groups() {
-    apart(|| {
-        let node = ready();
-        let pod = node.pod(|_| {});
-        let ids = |change: &dyn Fn(&mut LinuxContainerSecurityContext)| {
-            let id = node.run(&pod, IDS, |c| secure(c, change));
-            let status = node.ended(&id);
-            let user = status.user.unwrap().linux.unwrap();
-            (
-                cri::text(Path::new(&status.log_path)),
-                (user.uid, user.gid, user.supplemental_groups),
-            )
-        };
-        assert_eq!(
-            ids(&|_| {}),
-            ("0 0 0 0\n0 0 0 0\n0\n".into(), (0, 0, vec![0]))
-        );
-        let app = ids(&|s| s.run_as_user = number(1000));
-        assert_eq!(
-            app,
-            (
-                "1000 1000 1000 1000\n1000 1000 1000 1000\n1000 50000\n".into(),
-                (1000, 1000, vec![1000, 50000])
-            )
-        );
-        let strict = ids(&|s| {
-            s.run_as_username = "app".into();
-            s.supplemental_groups = vec![1234];
-            s.supplemental_groups_policy = SupplementalGroupsPolicy::Strict.into();
-        });
-        assert_eq!(
-            strict,
-            (
-                "1000 1000 1000 1000\n1000 1000 1000 1000\n1000 1234\n".into(),
-                (1000, 1000, vec![1000, 1234])
-            )
-        );
-        let other = ids(&|s| {
-            s.run_as_user = number(1001);
-            s.run_as_group = number(2002);
-        });
-        assert_eq!(
-            other,
-            (
-                "1001 1001 1001 1001\n2002 2002 2002 2002\n2002\n".into(),
-                (1001, 2002, vec![2002])
-            )
-        );
-    });
-}
-
 fn capabilities_and_no_new_privileges() {
     apart(|| {
         let node = ready();
@@ -363,72 +308,6 @@ fn namespaces_shared_and_not() {
     });
 }
 
-fn user_namespaces() {
-    apart(|| {
-        let node = ready();
-        let map = |container_id, length| IdMapping {
-            host_id: 100_000,
-            container_id,
-            length,
-        };
-        let user = |maps: Vec<IdMapping>| {
-            Some(UserNamespace {
-                mode: NamespaceMode::Pod.into(),
-                uids: maps.clone(),
-                gids: maps,
-            })
-        };
-        let with = |maps: Vec<IdMapping>| {
-            move |config: &mut PodSandboxConfig| {
-                namespaces(config, |o| {
-                    o.network = NamespaceMode::Pod.into();
-                    o.userns_options = user(maps);
-                });
-            }
-        };
-        let pod = node.pod(with(vec![map(0, 65_536)]));
-        let volume = node.path("volume");
-        std::fs::create_dir(&volume).unwrap();
-        let script = "cat /proc/self/uid_map; id -u; stat -c %u /data /volume; touch /data/new /volume/new && stat -c %u /data/new /volume/new";
-        let seen = node.output(&pod, script, |c| {
-            c.mounts = vec![Mount {
-                container_path: "/volume".into(),
-                host_path: volume.display().to_string(),
-                uid_mappings: vec![map(0, 65_536)],
-                gid_mappings: vec![map(0, 65_536)],
-                ..Mount::default()
-            }];
-        });
-        let words = seen.split_whitespace().collect::<Vec<_>>();
-        assert_eq!(words, ["0", "100000", "65536", "0", "0", "0", "0", "0"]);
-        use std::os::unix::fs::MetadataExt;
-        assert_eq!(
-            std::fs::metadata(volume.join("new")).unwrap().uid(),
-            0,
-            "mapped for the container alone"
-        );
-        for (maps, words) in [
-            (vec![map(0, 10), map(10, 10)], "userns_options.uids"),
-            (vec![map(1, 10)], "userns_options.uids[0].container_id"),
-        ] {
-            refused(node.try_pod(with(maps)), Code::InvalidArgument, words);
-        }
-        for mode in [NamespaceMode::Container, NamespaceMode::Target] {
-            let answer = node.try_pod(|c| {
-                namespaces(c, |o| {
-                    o.userns_options = Some(UserNamespace {
-                        mode: mode.into(),
-                        ..UserNamespace::default()
-                    });
-                });
-            });
-            refused(answer, Code::InvalidArgument, "userns_options.mode");
-        }
-        node.remove_pod(&pod);
-        node.assert_nothing_left();
-    });
-}
-
 fn bind(source: &Path, target: &Path) {
     mount(
         Some(source),
@@ -617,68 +496,13 @@ fn images_as_volumes() {
     });
 }
 
-fn devices_and_variables() {
-    apart(|| {
-        let node = ready();
-        let pod = node.pod(|_| {});
-        let device = |access: &str| {
-            vec![Device {
-                host_path: "/dev/zero".into(),
-                container_path: "/dev/mine".into(),
-                permissions: access.into(),
-            }]
-        };
-        let script =
-            "head -c 4 /dev/mine | wc -c; (echo x > /dev/mine) 2>/dev/null && echo written; true";
-        assert_eq!(
-            node.output(&pod, script, |c| c.devices = device("rwm")),
-            "4\nwritten\n"
-        );
-        let cdi = node.path("cdi");
-        std::fs::create_dir(&cdi).unwrap();
-        let spec = r#"{"cdiVersion": "0.6.0", "kind": "v.example/dev", "devices": [{"name": "one", "containerEdits": {
-            "env": ["FROM_CDI=1"], "deviceNodes": [{"path": "/dev/cdi", "hostPath": "/dev/zero"}]}}]}"#;
-        std::fs::write(cdi.join("v.json"), spec).unwrap();
-        let seen = node.output(
-            &pod,
-            "echo $FROM_CDI $SET; head -c 3 /dev/cdi | wc -c",
-            |c| {
-                c.cdi_devices = vec![cri_server::api::CdiDevice {
-                    name: "v.example/dev=one".into(),
-                }];
-                c.envs = vec![KeyValue {
-                    key: "SET".into(),
-                    value: b"by request".to_vec(),
-                }];
-            },
-        );
-        assert_eq!(seen, "1 by request\n3\n");
-        for (name, code, words) in [
-            ("v.example/dev=two", Code::NotFound, "v.example/dev=two"),
-            (
-                "nonsense",
-                Code::InvalidArgument,
-                "config.CDI_devices[0].name",
-            ),
-        ] {
-            let mut config = node.container_config("true");
-            config.cdi_devices = vec![cri_server::api::CdiDevice { name: name.into() }];
-            refused(node.try_create(&pod, config), code, words);
-        }
-    });
-}
-
 suite! {
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
-        users_and_groups,
+    &[Need::Root, Need::Program("busybox")] => [
         capabilities_and_no_new_privileges,
         seccomp_profiles,
         what_cannot_be_seen_or_written,
         namespaces_shared_and_not,
         volumes_of_the_host,
         images_as_volumes,
-        devices_and_variables,
     ],
-    // Layers of an overlay that are mapped.
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Kernel(6, 15)] => [user_namespaces],
 }

@@ -43,8 +43,8 @@ pub fn apart(body: impl FnOnce() + Send + 'static) {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
         let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).unwrap();
-        let up = Command::new("ip")
-            .args(["link", "set", "lo", "up"])
+        let up = Command::new("busybox")
+            .args(["ip", "link", "set", "lo", "up"])
             .status();
         assert!(up.unwrap().success());
         body();
@@ -300,7 +300,7 @@ fn end_by_force(pod: &Path) {
         let state = std::fs::read(container.path().join("state.json")).unwrap_or_default();
         let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
         pids.extend(
-            state["pid"]
+            state["init"]["pid"]
                 .as_i64()
                 .and_then(|pid| i32::try_from(pid).ok()),
         );

@@ -37,10 +37,10 @@ cargo machine check                                       say why no machine can
 
 A variant is v2 (without a name), hybrid or v1, with what differs appended: -plain (no systemd), -user (an ordinary user
 with a delegated cgroup), -6.12 (Debian's newer kernel). Without a TEST-FILE all that test the runtime are run, with
-\"all\" those of ocirun-image as well. ARGUMENTs are the harness'. More than one file ends with a table.
+\"all\" those of ocirun-image and ocirun-cri as well. ARGUMENTs are the harness'. More than one file ends with a table.
 
-RUNTIME, INIT, IMAGE_PROGRAM and SHIM choose the programs under test: a path is shared in, a name is one of its own
-(RUNTIME=runc, RUNTIME=crun). OCIRUN_MACHINE_CACHE is where images are kept. OCIRUN_MACHINE_LIMIT is how many seconds
+RUNTIME, INIT, IMAGE_PROGRAM, SHIM and CRI choose the programs under test: a path is shared in, a name is one of its
+own (RUNTIME=runc, RUNTIME=crun). OCIRUN_MACHINE_CACHE is where images are kept. OCIRUN_MACHINE_LIMIT is how many seconds
 one test file may take (900). OCIRUN_MACHINE_KERNEL is appended to the kernel's command line. OCIRUN_MACHINE_PROGRAMS
 is a `deps` directory with built tests, in place of building them.
 ";

@@ -19,6 +19,8 @@ const NOT_INSIDE: &str = "machine";
 const IMAGE_PREFIX: &str = "image_";
 /// How the tests of the shim are called.
 const SHIM_PREFIX: &str = "shim_";
+/// Those of the server, which needs the shim too.
+const CRI_PREFIX: &str = "cri_";
 
 /// What cargo built of the package of tests.
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl Built {
         &self.guest
     }
 
-    /// The names of these test files; all of the runtime without a name, all there are for `all`.
+    /// The names of these test files; all of the runtime and the shim without a name, all there are for `all`.
     ///
     /// # Errors
     /// In words, if there is no such file.
@@ -127,7 +129,7 @@ impl Built {
         let unknown = |name: &&String| all().all(|other| other != **name);
         match wanted {
             [] => Ok(all()
-                .filter(|name| !name.starts_with(IMAGE_PREFIX))
+                .filter(|name| !name.starts_with(IMAGE_PREFIX) && !name.starts_with(CRI_PREFIX))
                 .collect()),
             [word] if word == "all" => Ok(all().collect()),
             names => match names.iter().find(unknown) {
@@ -188,7 +190,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// `RUNTIME`, `INIT`, `IMAGE_PROGRAM` and `SHIM`: a path of the host is shared in, a name is one of the machine's own
+    /// `RUNTIME`, `INIT`, `IMAGE_PROGRAM`, `SHIM` and `CRI`: a path of the host is shared in, a name is one of the machine's own
     /// programs. Without them ours are built, as far as these test files use them.
     ///
     /// # Errors
@@ -205,8 +207,10 @@ impl Programs {
         own.add("IMAGE_PROGRAM", || {
             image.then(|| build("image-store", "ocirun-image"))
         })?;
-        let shim = tests.iter().any(|name| name.starts_with(SHIM_PREFIX));
+        let cri = tests.iter().any(|name| name.starts_with(CRI_PREFIX));
+        let shim = cri || tests.iter().any(|name| name.starts_with(SHIM_PREFIX));
         own.add("SHIM", || shim.then(|| build("ocirun-shim", "ocirun-shim")))?;
+        own.add("CRI", || cri.then(|| build("cri-server", "ocirun-cri")))?;
         Ok(own)
     }
 
