@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,7 +14,7 @@ use ocirun_shim::wire::{
 };
 use ocirun_tests::pod::{Pod, exec_request, is_alive};
 use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn pausing() -> Bundle {
     Bundle::new().probe(&["pause"])
@@ -81,6 +82,33 @@ fn an_end_that_no_shim_saw_is_told() {
     let exit = pod.client().wait("c");
     assert_eq!((exit.code, exit.unknown), (9, false));
     assert!(pod.log("c").contains("end"));
+}
+
+/// By the time the next shim comes another process may have got the pid.
+fn who_has_got_the_pid_is_left_alone() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = pausing();
+    let pid = Pid::from_raw(client.run(&pod.request("c", &bundle)).pid);
+    pod.kill_shim();
+    kill(pid, Signal::SIGKILL).unwrap();
+    eventually("it has ended", || !is_alive(pid));
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let file = pod.directory.runtime().join("c/state.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(state["init"]["pid"], pid.as_raw());
+    state["init"]["pid"] = json!(other.id());
+    fs::write(&file, state.to_string()).unwrap();
+    assert!(pod.start_shim().status.success());
+    let mut client = pod.client();
+    let exit = client.wait("c");
+    assert_eq!(exit.code, if exit.unknown { 255 } else { 137 });
+    client.stop("c", 0, 0).unwrap();
+    client.delete("c").unwrap();
+    let is_there = other.try_wait().unwrap().is_none();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(is_there);
 }
 
 fn what_waits_to_be_started_is_adopted() {
@@ -230,6 +258,7 @@ fn bring(pod: &Pod, request: &CreateRequest, wanted: ContainerStatus) {
 suite! {
     &[Need::Root] => [
         running_containers_are_adopted,
+        who_has_got_the_pid_is_left_alone,
         what_waits_to_be_started_is_adopted,
         an_end_that_was_told_stays,
         a_terminal_is_adopted,
