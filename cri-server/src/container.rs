@@ -129,7 +129,7 @@ impl Pods {
     /// Removes what the daemon made for a container; the shim's part is gone by then.
     pub(crate) fn remove_files(&self, pod: &Pod, id: &str) -> Result<()> {
         let dir = pod.dir.container(id);
-        rootfs::unmount_below(&dir)?;
+        rootfs::unmount_below(&dir.join("images"))?;
         rootfs::remove_tree(&self.layer_dir(id))?;
         self.images.store().release(&lease(id))?;
         // The record last: as long as it is there a restarted daemon goes on here.

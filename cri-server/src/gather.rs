@@ -4,6 +4,7 @@ use crate::api::{ContainerConfig, Device, LinuxContainerSecurityContext};
 use crate::error::{Context, Error, Kind, Result, invalid};
 use crate::host::Host;
 use crate::images::Entry;
+use crate::mountinfo;
 use crate::spec::accounts::Accounts;
 use crate::spec::cdi::{self, Edits, Node, Specification};
 use crate::spec::seccomp::{MAX_PROFILE, Wanted, wanted};
@@ -89,9 +90,9 @@ fn bounded(file: impl Read, most: u64, name: &str) -> Result<String> {
 pub fn mounts(config: &ContainerConfig) -> Result<Vec<HostMount>> {
     let wants_propagation = config.mounts.iter().any(|mount| mount.propagation != 0);
     let table = if wants_propagation {
-        std::fs::read_to_string("/proc/self/mountinfo").call(|| "read /proc/self/mountinfo")?
+        mountinfo::read()?
     } else {
-        String::new()
+        Vec::new()
     };
     let source = |(index, mount): (usize, &crate::api::Mount)| {
         if mount.image.is_some() {
@@ -117,28 +118,12 @@ pub fn mounts(config: &ContainerConfig) -> Result<Vec<HostMount>> {
     config.mounts.iter().enumerate().map(source).collect()
 }
 
-/// Whether the mount that a path is on is shared, and whether it is a slave; see proc(5).
-fn propagation(table: &str, path: &Path) -> (bool, bool) {
-    let mut best: Option<(usize, &str)> = None;
-    for line in table.lines() {
-        let Some(point) = line.split(' ').nth(4) else {
-            continue;
-        };
-        let point = unescaped(point);
-        let length = point.as_os_str().len();
-        // Of two at the same place the later one covers the other.
-        if path.starts_with(&point) && best.is_none_or(|(longest, _)| length >= longest) {
-            best = Some((length, line));
-        }
-    }
-    let words = best.map(|(_, line)| line.split(" - ").next().unwrap_or(line));
-    let has = |word: &str| words.is_some_and(|w| w.split(' ').skip(6).any(|w| w.starts_with(word)));
-    (has("shared:"), has("master:"))
-}
-
-fn unescaped(text: &str) -> PathBuf {
-    let text = text.replace("\\040", " ").replace("\\011", "\t");
-    PathBuf::from(text.replace("\\012", "\n").replace("\\134", "\\"))
+/// Whether the mount that a path is on is shared, and whether it is a slave.
+fn propagation(table: &[mountinfo::Mount], path: &Path) -> (bool, bool) {
+    let on = table.iter().filter(|mount| path.starts_with(&mount.point));
+    // The last of the longest: it covers those before it.
+    let best = on.max_by_key(|mount| mount.point.as_os_str().len());
+    best.map_or((false, false), |mount| (mount.is_shared, mount.is_slave))
 }
 
 /// Devices of a request; a directory stands for all devices below it.
@@ -393,20 +378,27 @@ mod tests {
 
     #[test]
     fn propagation_of_the_mount_a_path_is_on() {
-        let table = "1 0 8:1 / / rw shared:1 - ext4 /dev/x rw\n\
-            2 1 8:2 / /a\\040b rw,nosuid master:3 - ext4 /dev/y rw\n\
-            3 1 8:3 / /c rw - ext4 /dev/shared:9 rw\n\
-            4 3 8:4 / /c rw shared:4 master:5 - ext4 /dev/z rw\n";
+        let mount = |point: &str, is_shared, is_slave| mountinfo::Mount {
+            point: point.into(),
+            is_shared,
+            is_slave,
+        };
+        let table = [
+            mount("/", true, false),
+            mount("/a b", false, true),
+            mount("/c", false, false),
+            mount("/c", true, true),
+        ];
         for (path, expected) in [
             ("/x", (true, false)),
             ("/a b/c", (false, true)),
             ("/a", (true, false)),
             ("/c/d", (true, true)),
         ] {
-            assert_eq!(propagation(table, Path::new(path)), expected, "{path}");
+            assert_eq!(propagation(&table, Path::new(path)), expected, "{path}");
         }
-        let plain = table.lines().take(3).collect::<Vec<_>>().join("\n");
-        assert_eq!(propagation(&plain, Path::new("/c")), (false, false));
+        let plain = propagation(&table[..3], Path::new("/c"));
+        assert_eq!(plain, (false, false));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cgroups;
 pub mod config;
 pub mod container;
 pub mod create;
@@ -20,6 +21,7 @@ pub mod images;
 pub mod live;
 pub mod look;
 pub mod metrics;
+pub mod mountinfo;
 pub mod notify;
 pub mod pods;
 pub mod record;

@@ -2,6 +2,7 @@
 //! And image volumes, which are attached below the container's directory, where the shim binds them from.
 
 use crate::error::{Context, Error, Kind, Reason, Result};
+use crate::mountinfo::{self, Mount};
 use image_store::mount::{Access, attach, mapped, open_or_make, overlay};
 use image_store::{Digest, Store};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -104,19 +105,18 @@ pub fn volume(
 /// # Errors
 /// Those of umount(2), after everything was tried.
 pub fn unmount_below(dir: &Path) -> Result<()> {
-    let table =
-        std::fs::read_to_string("/proc/self/mountinfo").call(|| "read /proc/self/mountinfo")?;
+    use rustix::mount::{UnmountFlags, unmount};
+    // The table has no links in it.
+    let dir = match std::fs::canonicalize(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.call(|| format!("resolve {dir:?}"))?,
+    };
     let mut first = Ok(());
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    for point in points
-        .filter(|p| Path::new(p).starts_with(dir))
-        .collect::<Vec<_>>()
-        .iter()
-        .rev()
-    {
-        use rustix::mount::{UnmountFlags, unmount};
+    let mut mounts = mountinfo::read()?;
+    mounts.retain(|mount| mount.point.starts_with(&dir));
+    for Mount { point, .. } in mounts.iter().rev() {
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-        match unmount(Path::new(point), flags) {
+        match unmount(point, flags) {
             // Gone meanwhile, with what it was on.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             done => {

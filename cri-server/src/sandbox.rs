@@ -8,7 +8,7 @@ use crate::pods::{Ending, Making, Pod, PodName, Pods};
 use crate::record::{self, Phase, Sandbox};
 use crate::server::make_dir;
 use crate::spec::Modes;
-use crate::{host, metrics, rootfs, time, validate};
+use crate::{cgroups, host, metrics, rootfs, time, validate};
 use ocirun_shim::files::{IdMapping, OwnNamespaces, PodDirectory, PodFile};
 use ocirun_shim::wire::{Empty, StopPodRequest};
 use std::path::Path;
@@ -178,7 +178,7 @@ impl Pods {
             return format!("{}:ocirun:{id}", slice.unwrap_or("system.slice"));
         }
         match parent {
-            "" => format!("/ocirun/{id}"),
+            "" => format!("/{}/{id}", cgroups::PARENT),
             parent => format!("/{}/{id}", parent.trim_start_matches('/')),
         }
     }
@@ -256,6 +256,10 @@ impl Pods {
             shim.closed().await;
         }
         let dir = pod.dir.path().to_owned();
+        let linux = pod.record.config.linux.as_ref();
+        let names_no_parent = !self.has_systemd_cgroups()
+            && linux.is_none_or(|linux| linux.cgroup_parent.trim_end_matches('/').is_empty());
+        let is_unified = self.host.is_unified;
         // The shim's work, unless there was none that could.
         let network = self.network_path(&pod.record.id);
         blocking(move || {
@@ -264,8 +268,15 @@ impl Pods {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 done => done.call(|| format!("remove {network:?}"))?,
             }
-            rootfs::unmount_below(&dir)?;
-            rootfs::remove_tree(&dir)
+            // Not the whole directory: these are gone as a rule, and then no mount table is read.
+            for name in ["ns", "shm", "init", "containers"] {
+                rootfs::unmount_below(&dir.join(name))?;
+            }
+            rootfs::remove_tree(&dir)?;
+            if names_no_parent {
+                cgroups::remove_parent(is_unified);
+            }
+            Ok(())
         })
         .await
     }

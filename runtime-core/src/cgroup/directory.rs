@@ -30,7 +30,20 @@ pub(super) fn below(base: &Path, parts: &[&str]) -> PathBuf {
     path
 }
 
+/// Makes a directory and those above it, which others may remove meanwhile while nothing is in them.
 pub(super) fn make_directories(path: &Path) -> Result<()> {
+    /// How often that is borne.
+    const MOST: usize = 64;
+    let is_gone = |made: &Result<()>| {
+        let error = made.as_ref().err();
+        error.is_some_and(|error| error.errno() == Some(Errno::ENOENT))
+    };
+    let tries = std::iter::repeat_with(|| make_once(path));
+    let mut tries = tries.take(MOST).skip_while(is_gone);
+    tries.next().unwrap_or_else(|| make_once(path))
+}
+
+fn make_once(path: &Path) -> Result<()> {
     match mkdir(path, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(Errno::ENOENT) => {
