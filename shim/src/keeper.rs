@@ -422,6 +422,9 @@ impl Keeping {
             output.lines.finish(&stamp, &mut self.records);
         }
         self.flush();
+        if let Some(log) = &mut self.log {
+            log.follow();
+        }
         let _ = disk::remove(&self.address);
         self.say(Word::Written, &[], &[]);
     }
