@@ -11,7 +11,7 @@ use crate::flight::Flights;
 use crate::host::Host;
 use crate::images::Images;
 use crate::live::Live;
-use crate::record::{self, Phase, Sandbox};
+use crate::record::{self, Phase, PodResources, Sandbox};
 use crate::shim_client::Shim;
 use crate::spec::Modes;
 use crate::validate;
@@ -106,14 +106,21 @@ pub struct PodNow {
     pub namespaces: Namespaces,
     /// Process 1 of a shared PID namespace; 0 for none.
     pub init_pid: i32,
+    /// Whether its end was told.
+    pub has_told_end: bool,
+    /// What was said last of its resources.
+    pub resources: PodResources,
 }
 
 impl Pod {
     /// A pod from its record.
     #[must_use]
     pub fn new(record: Sandbox, modes: Modes, dir: PodDirectory) -> Self {
+        let is_stopped = record.phase == Phase::Stopped;
         let now = PodNow {
-            is_stopped: record.phase == Phase::Stopped,
+            is_stopped,
+            has_told_end: is_stopped,
+            resources: record.resources.clone(),
             ..PodNow::default()
         };
         Self {
@@ -131,8 +138,18 @@ impl Pod {
     }
 
     /// Changes it.
-    pub fn change(&self, change: impl FnOnce(&mut PodNow)) {
-        change(&mut lock(&self.now));
+    pub fn change<T>(&self, change: impl FnOnce(&mut PodNow) -> T) -> T {
+        change(&mut lock(&self.now))
+    }
+
+    /// Its record, in this phase.
+    #[must_use]
+    pub fn written(&self, phase: Phase) -> Sandbox {
+        Sandbox {
+            phase,
+            resources: self.now().resources,
+            ..self.record.clone()
+        }
     }
 
     /// The shim.
@@ -376,12 +393,21 @@ impl Pods {
 
     /// Tells what happened to a container, with everything about its pod.
     pub(crate) fn tell(&self, kind: ContainerEventType, container: &Container, at: i64) {
-        let siblings = self.containers_of(&container.pod.record.id);
+        self.tell_of(kind, &container.id, &container.pod, at);
+    }
+
+    /// Tells what happened to a pod, in the way of a container that has its id: so kubelet knows it.
+    pub(crate) fn tell_pod(&self, kind: ContainerEventType, pod: &Pod, at: i64) {
+        self.tell_of(kind, &pod.record.id, pod, at);
+    }
+
+    fn tell_of(&self, kind: ContainerEventType, id: &str, pod: &Pod, at: i64) {
+        let siblings = self.containers_of(&pod.record.id);
         let event = crate::api::ContainerEventResponse {
-            container_id: container.id.clone(),
+            container_id: id.to_owned(),
             container_event_type: kind.into(),
             created_at: at,
-            pod_sandbox_status: Some(crate::show::pod_status(&container.pod)),
+            pod_sandbox_status: Some(crate::show::pod_status(pod)),
             containers_statuses: siblings
                 .iter()
                 .map(|c| crate::show::container_status(c))

@@ -12,7 +12,7 @@
 //! <root>/containers/<id>/{upper,work} the writable layer
 //! ```
 
-use crate::api::{ContainerConfig, LinuxContainerUser, PodSandboxConfig};
+use crate::api::{ContainerConfig, LinuxContainerResources, LinuxContainerUser, PodSandboxConfig};
 use crate::error::{Context, Error, Kind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,19 @@ pub struct Sandbox {
     pub created_at: i64,
     /// Where it has come to.
     pub phase: Phase,
+    /// What was said last of its resources.
+    #[serde(default)]
+    pub resources: PodResources,
+}
+
+/// The resources of a whole pod, in kubelet's words. Kubelet sets the limits of the pod's cgroup itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PodResources {
+    /// Beside those of its containers.
+    pub overhead: Option<LinuxContainerResources>,
+    /// All together.
+    pub resources: Option<LinuxContainerResources>,
 }
 
 /// Where a pod or container has come to.
@@ -155,6 +168,7 @@ mod tests {
             handler: String::new(),
             created_at: 5,
             phase: Phase::Made,
+            resources: PodResources::default(),
         };
         write(&path, &record).unwrap();
         let again: Sandbox = read(&path).unwrap();

@@ -1,13 +1,16 @@
 //! Pods: run, stop, remove.
 
-use crate::api::{DnsConfig, NamespaceMode, PodSandboxConfig};
+use crate::api::ContainerEventType::{
+    ContainerCreatedEvent, ContainerDeletedEvent, ContainerStartedEvent, ContainerStoppedEvent,
+};
+use crate::api::{DnsConfig, LinuxContainerResources, NamespaceMode, PodSandboxConfig};
 use crate::error::{Context, Error, Kind, Result, invalid};
 use crate::flight::Abandoned;
 use crate::images::blocking;
 use crate::pods::{Ending, Making, Pod, PodName, Pods};
-use crate::record::{self, Phase, Sandbox};
+use crate::record::{self, Phase, PodResources, Sandbox};
 use crate::server::make_dir;
-use crate::spec::Modes;
+use crate::spec::{Modes, resources};
 use crate::{cgroups, host, metrics, rootfs, time, validate};
 use ocirun_shim::files::{IdMapping, OwnNamespaces, PodDirectory, PodFile};
 use ocirun_shim::wire::{Empty, StopPodRequest};
@@ -72,12 +75,18 @@ impl Pods {
     ) -> Result<String> {
         let id = record::new_id()?;
         let dir = PodDirectory::new(self.pods_dir().join(&id));
+        let linux = config.linux.clone().unwrap_or_default();
+        let resources = PodResources {
+            overhead: linux.overhead,
+            resources: linux.resources,
+        };
         let record = Sandbox {
             id: id.clone(),
             config,
             handler,
             created_at: time::now(),
             phase: Phase::Making,
+            resources,
         };
         let pod = Arc::new(Pod::new(record, modes, dir));
         let made = self.make_parts(&pod).await;
@@ -88,7 +97,9 @@ impl Pods {
             }
             return Err(error);
         }
-        self.add_pod(pod);
+        self.add_pod(pod.clone());
+        self.tell_pod(ContainerCreatedEvent, &pod, pod.record.created_at);
+        self.tell_pod(ContainerStartedEvent, &pod, time::now());
         tracing::info!("pod {id} runs");
         Ok(id)
     }
@@ -99,10 +110,7 @@ impl Pods {
         timed("files", files).await?;
         timed("shim", self.start_shim(pod)).await?;
         timed("connect", self.connect(pod)).await?;
-        let record = Sandbox {
-            phase: Phase::Made,
-            ..pod.record.clone()
-        };
+        let record = pod.written(Phase::Made);
         let path = sandbox_file(&pod.dir);
         blocking(move || record::write(&path, &record)).await
     }
@@ -199,17 +207,18 @@ impl Pods {
     }
 
     async fn end_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
-        let record = Sandbox {
-            phase: Phase::Stopped,
-            ..pod.record.clone()
-        };
+        let record = pod.written(Phase::Stopped);
         let path = sandbox_file(&pod.dir);
         blocking(move || record::write(&path, &record)).await?;
         pod.change(|now| now.is_stopped = true);
         let shim = self.shim_of(pod).await?;
         shim.call::<Empty>("StopPod", &StopPodRequest {}, None)
             .await?;
-        tracing::info!("pod {} is stopped", pod.record.id);
+        let has_told = pod.change(|now| std::mem::replace(&mut now.has_told_end, true));
+        if !has_told {
+            self.tell_pod(ContainerStoppedEvent, pod, time::now());
+            tracing::info!("pod {} is stopped", pod.record.id);
+        }
         Ok(())
     }
 
@@ -234,10 +243,37 @@ impl Pods {
             pod.change(|now| now.is_leaving = true);
             this.unmake(&pod).await?;
             this.forget_pod(&pod.record.id);
+            this.tell_pod(ContainerDeletedEvent, &pod, time::now());
             tracing::info!("pod {} is removed", pod.record.id);
             Ok(())
         };
         self.ending.join(key, Abandoned::GoesOn, work).await
+    }
+
+    /// Keeps what a pod may use as a whole. The limits of its cgroup are kubelet's to set.
+    ///
+    /// # Errors
+    /// `Invalid` with the field's name, `NotFound`, `WrongState` for a pod that was stopped.
+    pub async fn update_pod(self: &Arc<Self>, id: &str, wanted: PodResources) -> Result<()> {
+        let pod = self.pod(id, "pod_sandbox_id")?;
+        for (limits, field) in [
+            (&wanted.overhead, "overhead"),
+            (&wanted.resources, "resources"),
+        ] {
+            let limits = LinuxContainerResources {
+                // What a pod costs beside its containers may be less than any container needs.
+                memory_limit_in_bytes: 0,
+                ..limits.clone().unwrap_or_default()
+            };
+            resources::resources(&limits, self.host.has_swap, field)?;
+        }
+        if pod.now().is_stopped {
+            let text = format!("pod_sandbox_id: pod {} was stopped", pod.record.id);
+            return Err(Error::new(Kind::WrongState, text));
+        }
+        pod.change(|now| now.resources = wanted);
+        let (path, record) = (sandbox_file(&pod.dir), pod.written(Phase::Made));
+        blocking(move || record::write(&path, &record)).await
     }
 
     /// Ends the shim and removes all files of a pod.

@@ -5,6 +5,7 @@ use crate::api;
 use crate::api::{PodSandboxFilter, PodSandboxState};
 use crate::error::{Result, invalid};
 use crate::pods::Pod;
+use crate::record::PodResources;
 use crate::{show, time};
 use serde_json::json;
 use std::collections::HashMap;
@@ -40,6 +41,21 @@ pub(super) async fn remove(
     Ok(api::RemovePodSandboxResponse {})
 }
 
+pub(super) async fn update(
+    service: &Service,
+    request: api::UpdatePodSandboxResourcesRequest,
+) -> Result<api::UpdatePodSandboxResourcesResponse> {
+    let wanted = PodResources {
+        overhead: request.overhead,
+        resources: request.resources,
+    };
+    service
+        .pods
+        .update_pod(&request.pod_sandbox_id, wanted)
+        .await?;
+    Ok(api::UpdatePodSandboxResourcesResponse {})
+}
+
 pub(super) async fn status(
     service: &Service,
     request: api::PodSandboxStatusRequest,
@@ -63,6 +79,8 @@ pub(super) async fn status(
                 "pid": now.namespaces.pid,
             },
             "config": pod.record.config,
+            "overhead": now.resources.overhead,
+            "resources": now.resources.resources,
         });
         info.insert("info".to_owned(), text.to_string());
     }

@@ -347,11 +347,11 @@ impl RuntimeService for Service {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _: Request<api::UpdatePodSandboxResourcesRequest>,
+        request: Request<api::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<api::UpdatePodSandboxResourcesResponse>, Status> {
         answer(
             "UpdatePodSandboxResources",
-            super::not_here("UpdatePodSandboxResources"),
+            pods::update(self, request.into_inner()),
         )
         .await
     }
