@@ -88,7 +88,9 @@ impl Images {
             credentials: match &credentials {
                 None => Vec::new(),
                 Some(Credentials::Basic(user, password)) => vec![user.clone(), password.clone()],
-                Some(Credentials::Identity(token)) => vec![token.clone()],
+                Some(Credentials::Identity(token) | Credentials::Bearer(token)) => {
+                    vec![token.clone()]
+                }
             },
         };
         let this = self.clone();
@@ -302,16 +304,11 @@ fn reference(image: &str) -> Result<Reference> {
 
 /// The credentials of a request, or none if they are for another host.
 fn credentials(auth: &AuthConfig, reference: &Reference) -> Result<Option<Credentials>> {
-    if !auth.registry_token.is_empty() {
-        let text =
-            "bearer tokens of a registry are not supported; use identity_token or a password";
-        return Err(Error::new(
-            Kind::Unsupported,
-            format!("auth.registry_token: {text}"),
-        ));
-    }
     if !auth.server_address.is_empty() && host(&auth.server_address) != host(&reference.host) {
         return Ok(None);
+    }
+    if !auth.registry_token.is_empty() {
+        return Ok(Some(Credentials::Bearer(auth.registry_token.clone())));
     }
     if !auth.identity_token.is_empty() {
         return Ok(Some(Credentials::Identity(auth.identity_token.clone())));
@@ -386,6 +383,10 @@ mod tests {
             (
                 auth(|a| a.identity_token = "t".into()),
                 Some(Credentials::Identity("t".to_owned())),
+            ),
+            (
+                auth(|a| a.registry_token = "t".into()),
+                Some(Credentials::Bearer("t".to_owned())),
             ),
             (
                 auth(|a| {

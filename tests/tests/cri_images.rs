@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
@@ -366,15 +366,6 @@ fn requests_that_cannot_be() {
             Code::InvalidArgument,
             "auth.auth: ",
         );
-        let auth = AuthConfig {
-            registry_token: "t".into(),
-            ..AuthConfig::default()
-        };
-        refused(
-            pull(Some("a"), Some(auth)),
-            Code::Unimplemented,
-            "auth.registry_token: ",
-        );
         refused(
             node.pull("x/down/y:1"),
             Code::Unknown,
@@ -416,45 +407,82 @@ fn by_a_mirror() {
     });
 }
 
+/// A registry that serves busybox to who has this authorization, and asks others for one by `challenge`. Before it
+/// serves, it waits until `others` were refused.
+fn guarded(authorization: &'static str, challenge: &'static str, others: usize) -> FakeRegistry {
+    let image = busybox(&json!({"Cmd": ["sh"]}));
+    let refused = AtomicUsize::new(0);
+    FakeRegistry::start(move |request| {
+        let given = request.headers.get("authorization");
+        if given.is_some_and(|given| given == authorization) {
+            eventually("the others are refused", || {
+                refused.load(Ordering::SeqCst) >= others
+            });
+            return honest(&image, request);
+        }
+        refused.fetch_add(usize::from(given.is_some()), Ordering::SeqCst);
+        let ask = ("www-authenticate".to_owned(), challenge.to_owned());
+        Answer::Whole(401, vec![ask], Vec::new())
+    })
+}
+
+fn pull_as(node: &Node, auth: Option<AuthConfig>) -> PullImageRequest {
+    PullImageRequest {
+        image: Some(spec(&node.image("busybox:1"))),
+        auth,
+        sandbox_config: None,
+    }
+}
+
+fn password(password: &str) -> Option<AuthConfig> {
+    Some(AuthConfig {
+        username: "u".into(),
+        password: password.into(),
+        ..AuthConfig::default()
+    })
+}
+
 /// Who may not have an image does not get it because somebody else may.
 fn credentials_are_not_shared() {
     apart(|| {
-        let image = busybox(&json!({"Cmd": ["sh"]}));
-        let registry = {
-            let image = image.clone();
-            FakeRegistry::start(move |request| {
-                let good = request
-                    .headers
-                    .get("authorization")
-                    .is_some_and(|a| a == "Basic dTpw");
-                if good {
-                    return honest(&image, request);
-                }
-                let ask = (
-                    "www-authenticate".to_owned(),
-                    "Basic realm=\"x\"".to_owned(),
-                );
-                Answer::Whole(401, vec![ask], Vec::new())
-            })
-        };
-        let node = Node::with(registry);
-        let pull = |auth: Option<(&str, &str)>| {
-            let auth = auth.map(|(user, password)| AuthConfig {
-                username: user.into(),
-                password: password.into(),
+        let node = Node::with(guarded("Basic dTpw", "Basic realm=\"x\"", 0));
+        let pull = |auth| node.wait(node.images().pull_image(pull_as(&node, auth)));
+        refused(pull(None), Code::PermissionDenied, "pull");
+        pull(password("p")).unwrap();
+        refused(pull(password("wrong")), Code::PermissionDenied, "pull");
+        refused(pull(None), Code::PermissionDenied, "pull");
+    });
+}
+
+/// Not even when both ask at once.
+fn credentials_are_not_shared_at_once() {
+    apart(|| {
+        let node = Node::with(guarded("Basic dTpw", "Basic realm=\"x\"", 1));
+        let (mut one, mut two) = (node.images(), node.images());
+        let (good, bad) = node.wait(async {
+            tokio::join!(
+                one.pull_image(pull_as(&node, password("p"))),
+                two.pull_image(pull_as(&node, password("wrong")))
+            )
+        });
+        good.unwrap();
+        refused(bad, Code::PermissionDenied, "pull");
+    });
+}
+
+fn a_token_of_the_registry() {
+    apart(|| {
+        let challenge = "Bearer realm=\"http://127.0.0.1:1/token\",service=\"x\"";
+        let node = Node::with(guarded("Bearer good", challenge, 0));
+        let pull = |token: &str| {
+            let auth = AuthConfig {
+                registry_token: token.into(),
                 ..AuthConfig::default()
-            });
-            let request = PullImageRequest {
-                image: Some(spec(&node.image("busybox:1"))),
-                auth,
-                sandbox_config: None,
             };
-            node.wait(node.images().pull_image(request))
+            node.wait(node.images().pull_image(pull_as(&node, Some(auth))))
         };
-        refused(pull(None), Code::PermissionDenied, "pull");
-        pull(Some(("u", "p"))).unwrap();
-        refused(pull(Some(("u", "wrong"))), Code::PermissionDenied, "pull");
-        refused(pull(None), Code::PermissionDenied, "pull");
+        refused(pull("bad"), Code::PermissionDenied, "pull");
+        pull("good").unwrap();
     });
 }
 
@@ -469,5 +497,7 @@ suite! {
         requests_that_cannot_be,
         by_a_mirror,
         credentials_are_not_shared,
+        credentials_are_not_shared_at_once,
+        a_token_of_the_registry,
     ],
 }

@@ -25,6 +25,8 @@ pub enum Credentials {
     Basic(String, String),
     /// A token that buys others from the token server.
     Identity(String),
+    /// A token that the registry itself takes.
+    Bearer(String),
 }
 
 impl std::fmt::Debug for Credentials {
@@ -32,6 +34,7 @@ impl std::fmt::Debug for Credentials {
         match self {
             Self::Basic(user, _) => write!(f, "Basic({user:?}, …)"),
             Self::Identity(_) => f.write_str("Identity(…)"),
+            Self::Bearer(_) => f.write_str("Bearer(…)"),
         }
     }
 }
@@ -155,6 +158,9 @@ fn written(auth: &Value) -> Result<Option<Credentials>> {
     };
     if let Some(token) = word("identitytoken") {
         return Ok(Some(Credentials::Identity(token.to_owned())));
+    }
+    if let Some(token) = word("registrytoken") {
+        return Ok(Some(Credentials::Bearer(token.to_owned())));
     }
     if let (Some(user), Some(password)) = (word("username"), word("password")) {
         return Ok(Some(Credentials::Basic(
@@ -295,6 +301,11 @@ fn change(file: &Path, host: &str, credentials: Option<&Credentials>) -> Result<
             let (user, secret) = match credentials {
                 Credentials::Basic(user, password) => (user.as_str(), password),
                 Credentials::Identity(token) => ("<token>", token),
+                Credentials::Bearer(_) => {
+                    let text =
+                        format!("credential helper {helper:?} keeps no tokens of registries");
+                    return Err(invalid(text));
+                }
             };
             let input = json!({"ServerURL": key, "Username": user, "Secret": secret}).to_string();
             run_helper(helper, "store", input.as_bytes())?.ok_or_else(|| {
@@ -313,6 +324,9 @@ fn change(file: &Path, host: &str, credentials: Option<&Credentials>) -> Result<
         }
         (Some(Credentials::Identity(token)), None) => {
             auths.insert(key, json!({"identitytoken": token}));
+        }
+        (Some(Credentials::Bearer(token)), None) => {
+            auths.insert(key, json!({"registrytoken": token}));
         }
         (None, helper) => {
             if let Some(helper) = helper {
@@ -397,6 +411,14 @@ impl Tokens {
             .filter_map(parse_challenge)
             .collect::<Vec<_>>();
         let authority = endpoint.authority();
+        let asks_for = |wanted: &str| challenges.iter().any(|(scheme, _)| scheme == wanted);
+        if let Some(Credentials::Bearer(token)) = &credentials
+            && asks_for("bearer")
+        {
+            let header = format!("Bearer {token}");
+            self.keep(&authority, scope, &header, 3600);
+            return Ok(Some(header));
+        }
         for (scheme, parameters) in &challenges {
             if scheme == "bearer" {
                 let (token, seconds) =
@@ -409,9 +431,7 @@ impl Tokens {
             }
         }
         match credentials {
-            Some(Credentials::Basic(user, password))
-                if challenges.iter().any(|(scheme, _)| scheme == "basic") =>
-            {
+            Some(Credentials::Basic(user, password)) if asks_for("basic") => {
                 let header = basic(&user, &password);
                 self.keep(&authority, scope, &header, 3600);
                 Ok(Some(header))
