@@ -10,9 +10,8 @@ mod cri;
 use cri::{Node, apart, namespaces, refused, spec};
 use cri_server::api::security_profile::ProfileType;
 use cri_server::api::{
-    Capability, ContainerConfig, Device, IdMapping, Int64Value, KeyValue, LinuxContainerConfig,
-    LinuxContainerSecurityContext, Mount, MountPropagation, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
+    Capability, ContainerConfig, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
+    Mount, MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, SecurityProfile,
 };
 use nix::mount::{MsFlags, mount, umount};
 use ocirun_tests::{Need, suite};
