@@ -492,9 +492,9 @@ suite! {
         without_a_program,
         killed_with_its_container,
         eight_at_once,
-        what_a_process_inside_keeps_holds_nobody_up,
     ],
     &[Need::Root, Need::Cgroup("freezer")] => [into_a_paused_container_on_request],
+    &[Need::Root, Need::NotRunc("1.1.5 waits for ever")] => [what_a_process_inside_keeps_holds_nobody_up],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_below],
     &[Need::Root, Need::UserNamespace] => [into_a_user_namespace],
 }

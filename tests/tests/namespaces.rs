@@ -105,6 +105,24 @@ fn a_container_in_a_joined_pid_namespace_can_be_managed() {
     assert_eq!(holder.status(), "running");
 }
 
+/// Who is there may trace, and keep what tells that a newcomer's program has begun from being closed.
+fn nobody_in_a_joined_pid_namespace_holds_a_newcomer_up() {
+    let holder = Bundle::new()
+        .capabilities(&["CAP_SYS_PTRACE"])
+        .set("/root/readonly", false)
+        .probe(&["print", "ready", ",", "hold", "/stop"])
+        .container();
+    let run = holder.run_until_ready();
+    for _ in 0..5 {
+        let newcomer = join(Bundle::new(), &holder, "pid", "pid");
+        let newcomer = newcomer.probe(&["exit", "7"]).container();
+        newcomer.run().fails(7, "");
+    }
+    fs::write(holder.bundle.inside("/stop"), "").unwrap();
+    let told = run.finish().ok().values();
+    assert!(told[1]["held"].as_u64().unwrap() > 0, "{}", told[1]);
+}
+
 fn all_joined_at_once() {
     let holder = holder();
     let mut bundle = Bundle::new().remove("/hostname");
@@ -388,6 +406,7 @@ suite! {
         a_user_namespace_needs_maps,
         a_user_namespace_is_joined_by_path,
     ],
+    &[Need::Root, Need::Ocirun] => [nobody_in_a_joined_pid_namespace_holds_a_newcomer_up],
     &[Need::Root, Need::NotRunc("1.1.5 has no domainname")] => [domain_name],
     &[Need::Root, Need::Namespace("time"), Need::NotRunc("1.1.5 has no time namespaces")] => [
         time_namespace_with_offsets,
