@@ -206,7 +206,7 @@ fn priorities_of_interfaces() {
 fn intel_rdt_needs_resctrl() {
     let bundle = Bundle::new().set("/linux/intelRdt", json!({"closID": "x"}));
     let container = bundle.container();
-    let words = "intelRdt is specified in config, but Intel RDT is not ";
+    let words = "/linux/intelRdt: intelRdt is specified in config, but Intel RDT is not enabled";
     container.run().fails(1, words);
     container.verb("state").fails(1, "does not exist");
 }
@@ -258,7 +258,8 @@ suite! {
         files_of_version_1,
     ],
     &[Need::Root, Need::CgroupV1("net_prio")] => [priorities_of_interfaces],
-    &[Need::Root, Need::NoFile("/sys/fs/resctrl")] => [intel_rdt_needs_resctrl, an_update_of_intel_rdt_needs_resctrl],
+    &[Need::Root, Need::NoFile("/sys/fs/resctrl")] => [an_update_of_intel_rdt_needs_resctrl],
+    &[Need::Root, Need::NoFile("/sys/fs/resctrl"), Need::NotRunc("1.1.5 keeps silent")] => [intel_rdt_needs_resctrl],
     &[Need::Root, Need::Ocirun] => [intel_rdt_that_cannot_be],
     &[Need::Root, Need::NotRunc("1.1.5 has no personality")] => [flags_of_a_personality_are_refused],
 }
