@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::stat::{Mode, SFlag, major, makedev, mknod};
 use ocirun_tests::{
     Bundle, ConsoleSocket, Container, Invocation, Kind, Need, Outside, PROBE, Running,
     differs_on_runc, runtime, suite,
@@ -347,6 +347,36 @@ fn a_false_ptmx_is_refused() {
     }
 }
 
+/// The other end of a terminal is asked of its master: names in a volume may be links.
+fn a_slave_is_not_looked_up_by_name() {
+    let bundle = strong();
+    let dev = bundle.path().join("dev");
+    for name in ["pts", "shm", "mqueue"] {
+        fs::create_dir_all(dev.join(name)).unwrap();
+    }
+    fs::write(bundle.inside("/etc/target"), "the target").unwrap();
+    fs::create_dir(dev.join("pts/pts")).unwrap();
+    fs::write(dev.join("pts/ptmx"), "").unwrap();
+    for number in 0..256 {
+        symlink("/etc/target", dev.join(format!("pts/{number}"))).unwrap();
+    }
+    let mut bundle = bundle;
+    let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["destination"] != "/dev/pts");
+    // A master that is on a devpts, in a directory that is none. The kernel looks for the slaves beside it.
+    let bind = |at: &str, from: &str| json!({"destination": at, "type": "bind", "source": from, "options": ["bind"]});
+    let bundle = bundle
+        .mount(bind("/dev/pts/pts", "/dev/pts"))
+        .mount(bind("/dev/pts/ptmx", "/dev/pts/ptmx"));
+    let container = bound_dev(&dev, bundle);
+    create_with_a_terminal(&container).ok();
+    let input = fs::metadata(format!("/proc/{}/fd/0", container.pid())).unwrap();
+    assert_eq!(major(input.rdev()), UNIX98_PTY_SLAVE_MAJOR);
+}
+
+/// Of the kernel: slaves of pseudo-terminals.
+const UNIX98_PTY_SLAVE_MAJOR: u64 = 136;
+
 /// What is missing of a mount's target is made in the container, wherever links lead.
 fn missing_targets_are_made_inside() {
     for up in ["", "../../../../../../../../.."] {
@@ -534,6 +564,7 @@ suite! {
     &[Need::Root, RUNC_AND_DEV, CRUN_AND_DEV] => [a_dev_that_is_a_link_stays_inside],
     &[Need::Root, Need::NotRunc("1.1.5 is open to CVE-2025-31133")] => [a_false_null_device_masks_nothing_else],
     &[Need::Root, Need::Program("unshare"), Need::Ocirun] => [a_host_without_a_null_device_masks_nothing],
+    &[Need::Root, Need::Device("/dev/pts/ptmx"), Need::Ocirun] => [a_slave_is_not_looked_up_by_name],
     &[Need::Root, Need::NotRunc("1.1.5 follows the link")] => [a_console_that_is_a_link_is_refused],
     &[Need::Root, Need::Program("nsenter"), RUNC_AND_PROC] => [a_false_proc_takes_no_kernel_parameter],
     &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_ends_at_its_own],

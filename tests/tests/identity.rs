@@ -174,7 +174,9 @@ fn a_given_home_stays() {
 fn a_numeric_name_in_passwd_changes_no_id() {
     let bundle = Bundle::new().set("/process/user", json!({"uid": 1000, "gid": 1000}));
     passwd(&bundle, "1000:x:0:0::/root:/bin/sh");
-    assert_eq!(report(bundle)["uids"][0], 1000);
+    let report = report(bundle);
+    assert_eq!(report["uids"][0], 1000);
+    assert_ne!(variable(&report, "HOME"), Some("/root"), "by the name");
 }
 
 fn a_broken_passwd_harms_nobody() {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use ocirun_tests::{Bundle, Container, Need, PROBE, runtime, suite};
+use ocirun_tests::{Bundle, Container, Kind, Need, PROBE, runtime, suite};
 use serde_json::{Value, json};
 
 /// The most that `runc spec` gives, plus all capabilities: what a careless user runs.
@@ -316,7 +316,8 @@ fn passwd_that_is_a_link_is_read_inside_only() {
     );
 }
 
-/// CVE-2025-31133: /dev/null of the image, swapped for a link, must not become the source of a mask.
+/// CVE-2025-31133: /dev/null of the image, swapped for a link, must not become the source of a mask. In the place of a
+/// default device it is refused; where `/dev` is a volume, and nothing is made in it, see `escapes`.
 fn a_false_dev_null_masks_nothing_else() {
     let mut bundle = with_all_capabilities();
     let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
@@ -328,7 +329,9 @@ fn a_false_dev_null_masks_nothing_else() {
         .set("/linux/maskedPaths", json!(["/etc/secret"]))
         .set("/root/readonly", false);
     let run = bundle.probe(&["read", "/etc/secret"]).container().run();
-    if run.signal().is_none() && run.code() == 0 {
+    if runtime().kind == Kind::Ocirun {
+        run.fails(1, "default devices: mknodat(\"null\")");
+    } else if run.signal().is_none() && run.code() == 0 {
         assert_eq!(run.value(), "");
     }
 }

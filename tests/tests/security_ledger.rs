@@ -174,6 +174,7 @@ const VULNERABILITIES: [(&str, &str, Answer); 19] = [
         Tried(&[
             "escapes a_console_that_is_a_link_is_refused",
             "escapes a_false_ptmx_is_refused",
+            "escapes a_slave_is_not_looked_up_by_name",
         ]),
     ),
     (
