@@ -93,12 +93,13 @@ impl Request {
         }))
     }
 
-    /// What is written to `schemata`, where anything is.
-    fn schemata(&self) -> Option<String> {
-        let two = [&self.cache, &self.bandwidth].into_iter().flatten();
-        let lines = two.chain(self.lines.iter().filter(|line| !line.is_empty()));
-        let text = lines.fold(String::new(), |text, line| text + line + "\n");
-        (!text.is_empty()).then_some(text)
+    /// What is written to `schemata`, one text after the other: the kernel takes no share twice in one write, and the
+    /// lines may say otherwise than the two before them.
+    fn schemata(&self) -> Vec<String> {
+        let two = text_of([&self.cache, &self.bandwidth].into_iter().flatten());
+        let lines = text_of(self.lines.iter().filter(|line| !line.is_empty()));
+        let texts = [two, lines].into_iter();
+        texts.filter(|text| !text.is_empty()).collect()
     }
 
     /// Refuses what this machine's resctrl, mounted at `root`, has no part for.
@@ -188,11 +189,11 @@ impl Group {
         let is_new = self.make(root, request)?;
         let entered = || {
             let directory = open_directory(root, &self.name)?;
-            if let Some(schemata) = request.schemata() {
-                if !is_new && request.class.is_some() {
-                    check_shares(root, directory.as_fd(), request)?;
-                }
-                write_file(directory.as_fd(), "schemata", &schemata)?;
+            if !is_new && request.class.is_some() {
+                check_shares(root, directory.as_fd(), request)?;
+            }
+            for text in request.schemata() {
+                write_file(directory.as_fd(), "schemata", &text)?;
             }
             if let Some(monitor) = self.monitor_path() {
                 make_directory(directory.as_fd(), &monitor)?;
@@ -210,7 +211,7 @@ impl Group {
 
     /// Makes the directory, and gives whether it was missing. A shared one that is given no shares must be there.
     fn make(&self, root: BorrowedFd<'_>, request: &Request) -> Result<bool> {
-        if request.class.is_some() && request.schemata().is_none() {
+        if request.class.is_some() && request.schemata().is_empty() {
             let there = open_directory(root, &self.name).map(|_| false);
             return there.context(|| {
                 "clos dir not accessible (must be pre-created when schemata, l3CacheSchema and memBwSchema are empty)"
@@ -248,8 +249,7 @@ impl Group {
     /// `Unsupported` where resctrl has no such part; the errno of the calls.
     pub(crate) fn change(&self, cache: Option<&str>, bandwidth: Option<&str>) -> Result<()> {
         let root = open_root(&self.mount)?;
-        let lines = [cache, bandwidth].into_iter().flatten();
-        let text = lines.fold(String::new(), |text, line| text + line + "\n");
+        let text = text_of([cache, bandwidth].into_iter().flatten());
         let directory = open_directory(root.as_fd(), &self.name)?;
         write_file(directory.as_fd(), "schemata", &text)
             .map_err(|error| with_status(root.as_fd(), error))
@@ -301,6 +301,10 @@ pub(crate) fn check_update(cache: Option<&str>, bandwidth: Option<&str>) -> Resu
     Err(Error::unsupported(refused))
 }
 
+fn text_of(lines: impl Iterator<Item = impl AsRef<str>>) -> String {
+    lines.fold(String::new(), |text, line| text + line.as_ref() + "\n")
+}
+
 fn check_line(line: &str, pointer: &str) -> Result<()> {
     if line.contains('\n') {
         return Err(Error::invalid_spec(pointer, "has more than one line"));
@@ -310,6 +314,9 @@ fn check_line(line: &str, pointer: &str) -> Result<()> {
 
 /// Refuses a group whose shares are not those of the configuration: others were promised them.
 fn check_shares(root: BorrowedFd<'_>, group: BorrowedFd<'_>, request: &Request) -> Result<()> {
+    if request.cache.is_none() && request.bandwidth.is_none() {
+        return Ok(());
+    }
     let present = read_file(group, "schemata")?;
     let granularity = read_file(root, "info/MB/bandwidth_gran").unwrap_or_default();
     let granularity = granularity.trim().parse().unwrap_or(1);

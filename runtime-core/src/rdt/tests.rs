@@ -87,16 +87,13 @@ fn lines_in_their_order() {
         ..written()
     };
     let schemata = request(&all).schemata();
-    assert_eq!(
-        schemata.as_deref(),
-        Some("L3:0=f\nMB:0=20\nL2:0=3\nL3:1=f0\n")
-    );
+    assert_eq!(schemata, ["L3:0=f\nMB:0=20\n", "L2:0=3\nL3:1=f0\n"]);
     let empty = IntelRdt {
         l3_cache_schema: text(""),
         schemata: Some(Vec::new()),
         ..written()
     };
-    assert_eq!(request(&empty).schemata(), None);
+    assert_eq!(request(&empty).schemata(), Vec::<String>::new());
 }
 
 #[test]
