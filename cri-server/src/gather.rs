@@ -11,6 +11,7 @@ use crate::spec::seccomp::{MAX_PROFILE, Wanted, wanted};
 use crate::spec::{HostDevice, HostMount, ImageProcess};
 use image_store::store::images::Image;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use std::fmt::Display;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -248,17 +249,22 @@ fn specifications(dirs: &[PathBuf]) -> Result<Vec<Specification>> {
                 .extension()
                 .and_then(|e| e.to_str())
                 .unwrap_or_default();
-            let bad = |text: String| Error::new(Kind::Invalid, format!("{file:?}: {text}"));
+            let bad = |error: &dyn Display| {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                Error::new(Kind::Invalid, format!("{file:?}: {line}"))
+            };
+            let text = || {
+                let open = std::fs::File::open(&file).call(|| format!("open {file:?}"))?;
+                bounded(open, MAX_CDI, &file.to_string_lossy())
+            };
             match extension {
-                "json" => {
-                    let open = std::fs::File::open(&file).call(|| format!("open {file:?}"))?;
-                    let text = bounded(open, MAX_CDI, &file.to_string_lossy())?;
-                    all.push(serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?);
-                }
-                // Its devices might be meant, so it is not passed over.
+                "json" => all.push(serde_json::from_str(&text()?).map_err(|e| bad(&e))?),
                 "yaml" | "yml" => {
-                    let text = "CDI specifications are read as JSON only";
-                    return Err(Error::new(Kind::Unsupported, format!("{file:?}: {text}")));
+                    // As the numbers of file modes are written.
+                    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+                    let read = serde_saphyr::from_str_with_options(&text()?, options);
+                    all.push(read.map_err(|e| bad(&e))?);
                 }
                 _ => {}
             }

@@ -8,7 +8,7 @@
 mod cri;
 
 use cri::{Node, apart, refused};
-use cri_server::api::{CdiDevice, Device, KeyValue};
+use cri_server::api::{CdiDevice, ContainerConfig, Device, KeyValue};
 use ocirun_tests::{Need, suite};
 use tonic::Code;
 
@@ -63,6 +63,37 @@ fn devices_and_variables() {
     });
 }
 
+/// As vendors write them, with numbers as YAML 1.1 has them.
+const YAML: &str = "# devices\n---\ncdiVersion: 0.6.0\nkind: v.example/yaml\ndevices:\n- name: one\n  containerEdits:\n    env: [\"FROM_YAML=1\"]\n    deviceNodes:\n    - path: /dev/cdi\n      hostPath: /dev/zero\n      fileMode: 0640\n";
+
+fn devices_of_a_specification_in_yaml() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        std::fs::create_dir(node.path("cdi")).unwrap();
+        let file = node.path("cdi/v.yaml");
+        std::fs::write(&file, YAML).unwrap();
+        let with_device = |config: &mut ContainerConfig| {
+            config.cdi_devices = vec![CdiDevice {
+                name: "v.example/yaml=one".into(),
+            }];
+        };
+        let script = "echo $FROM_YAML; head -c 3 /dev/cdi | wc -c; stat -c %a /dev/cdi";
+        assert_eq!(node.output(&pod, script, with_device), "1\n3\n640\n");
+        std::fs::write(&file, "kind: [").unwrap();
+        let mut config = node.container_config("true");
+        with_device(&mut config);
+        refused(
+            node.try_create(&pod, config),
+            Code::InvalidArgument,
+            "v.yaml",
+        );
+    });
+}
+
 suite! {
-    &[Need::Root, Need::Program("busybox")] => [devices_and_variables],
+    &[Need::Root, Need::Program("busybox")] => [
+        devices_and_variables,
+        devices_of_a_specification_in_yaml,
+    ],
 }
