@@ -11,7 +11,7 @@ use crate::pods::{Container, Making, Pod, Pods};
 use crate::record::{self, Phase};
 use crate::server::make_dir;
 use crate::spec::{self, Facts, HOST_PID, Input, Namespaces, accounts};
-use crate::{gather, rootfs, sandbox, signals, time, validate};
+use crate::{gather, relabel, rootfs, sandbox, signals, time, validate};
 use ocirun_shim::wire::{CreateRequest, CreateResponse, Exit, Rootfs};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
@@ -168,6 +168,7 @@ impl Pods {
         for mount in facts.mounts.iter().filter(|mount| mount.is_missing) {
             make_dir(&mount.path, 0o755)?;
         }
+        relabel_mounts(&config, &facts, config_json["linux"]["mountLabel"].as_str())?;
         if let Some(parent) = log_path.as_deref().and_then(Path::parent) {
             make_dir(parent, 0o755)?;
         }
@@ -347,6 +348,21 @@ impl Pods {
         }
         Ok(())
     }
+}
+
+/// Gives volumes the label of the container that asks for it; without SELinux there is none, and nothing to do.
+fn relabel_mounts(config: &ContainerConfig, facts: &Facts, label: Option<&str>) -> Result<()> {
+    let Some(label) = label else {
+        return Ok(());
+    };
+    let mounts = config.mounts.iter().zip(&facts.mounts).enumerate();
+    for (index, (_, source)) in mounts.filter(|(_, (mount, _))| mount.selinux_relabel) {
+        let field = format!("config.mounts[{index}].selinux_relabel");
+        relabel::check(&source.path, &field)?;
+        let done = relabel::relabel(&source.path, relabel::ATTRIBUTE, label);
+        done.map_err(|error| error.at(field))?;
+    }
+    Ok(())
 }
 
 fn security(config: &ContainerConfig) -> crate::api::LinuxContainerSecurityContext {

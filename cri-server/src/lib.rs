@@ -26,6 +26,7 @@ pub mod notify;
 pub mod pods;
 pub mod record;
 pub mod recover;
+pub mod relabel;
 pub mod rootfs;
 pub mod rpc;
 pub mod sandbox;

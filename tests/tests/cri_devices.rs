@@ -8,8 +8,11 @@
 mod cri;
 
 use cri::{Node, apart, refused};
-use cri_server::api::{CdiDevice, ContainerConfig, Device, KeyValue};
+use cri_server::api::{CdiDevice, ContainerConfig, Device, KeyValue, Mount};
+use cri_server::relabel;
 use ocirun_tests::{Need, suite};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use tonic::Code;
 
 fn devices_and_variables() {
@@ -91,9 +94,76 @@ fn devices_of_a_specification_in_yaml() {
     });
 }
 
+/// The value of an attribute of a file, which may be a link.
+fn attribute(path: &Path) -> Option<Vec<u8>> {
+    let mut value = vec![0; 256];
+    let length = rustix::fs::lgetxattr(path, LABEL, &mut value).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+/// An attribute that the kernel keeps for root, whatever security modules there are.
+const LABEL: &str = "trusted.ocirun-test";
+
+fn a_volume_gets_a_label_and_what_it_links_to_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir_all(at("volume/sub")).unwrap();
+    std::fs::create_dir(at("outside")).unwrap();
+    for file in ["volume/a", "volume/sub/b", "outside/c"] {
+        std::fs::write(at(file), "").unwrap();
+    }
+    symlink(at("outside"), at("volume/link")).unwrap();
+    relabel::relabel(&at("volume"), LABEL, "u:r:t:s0").unwrap();
+    for name in [
+        "volume",
+        "volume/a",
+        "volume/sub",
+        "volume/sub/b",
+        "volume/link",
+    ] {
+        assert_eq!(
+            attribute(&at(name)).as_deref(),
+            Some(&b"u:r:t:s0\0"[..]),
+            "{name}"
+        );
+    }
+    for name in ["outside", "outside/c"] {
+        assert_eq!(attribute(&at(name)), None, "{name}");
+    }
+    for path in ["/", "/usr", "/etc"] {
+        let error = relabel::check(Path::new(path), "f").unwrap_err();
+        assert!(error.to_string().starts_with("f: "), "{error}");
+    }
+    relabel::check(Path::new("/usr/share/x"), "f").unwrap();
+}
+
+/// Labels are asked for on any machine; without SELinux there are none.
+fn a_label_is_asked_for_where_there_are_none() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        let volume = node.path("volume");
+        std::fs::create_dir(&volume).unwrap();
+        let seen = node.output(&pod, "echo x > /volume/x; cat /volume/x", |config| {
+            config.mounts = vec![Mount {
+                container_path: "/volume".into(),
+                host_path: volume.display().to_string(),
+                selinux_relabel: true,
+                ..Mount::default()
+            }];
+        });
+        assert_eq!(seen, "x\n");
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("busybox")] => [
         devices_and_variables,
+        a_volume_gets_a_label_and_what_it_links_to_does_not,
         devices_of_a_specification_in_yaml,
+    ],
+    &[Need::Root, Need::Program("busybox"), Need::NoFile("/sys/fs/selinux/enforce")] => [
+        a_label_is_asked_for_where_there_are_none,
     ],
 }
