@@ -87,7 +87,7 @@ pub struct Container {
     pub capabilities: Vec<String>,
     /// A profile in the place of the built-in one for `RuntimeDefault`; empty for the built-in one.
     pub seccomp_profile: PathBuf,
-    /// The AppArmor profile for `RuntimeDefault`, which must be loaded; empty if there is none.
+    /// The AppArmor profile of containers that name none; empty for none. All but [`crate::apparmor::OWN`] must be loaded.
     pub apparmor_profile: String,
     /// Bytes after which a line of a log is split.
     pub log_line_bytes: u32,

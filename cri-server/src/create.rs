@@ -11,7 +11,7 @@ use crate::pods::{Container, Making, Pod, Pods};
 use crate::record::{self, Phase};
 use crate::server::make_dir;
 use crate::spec::{self, Facts, HOST_PID, Input, Namespaces, accounts};
-use crate::{gather, relabel, rootfs, sandbox, signals, time, validate};
+use crate::{apparmor, gather, relabel, rootfs, sandbox, signals, time, validate};
 use ocirun_shim::wire::{CreateRequest, CreateResponse, Exit, Rootfs};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
@@ -227,8 +227,8 @@ impl Pods {
         devices.extend(gather::devices(&config.devices)?);
         let is_confined = !security.privileged;
         let seccomp = gather::seccomp(&security, &settings.container.seccomp_profile)?;
-        let apparmor =
-            gather::apparmor(&security, &settings.container.apparmor_profile, &self.host)?;
+        let default = &settings.container.apparmor_profile;
+        let apparmor = apparmor::profile(&security, default, &self.host)?;
         let shm = match now.namespaces.shm.as_str() {
             "" => "/dev/shm",
             path => path,

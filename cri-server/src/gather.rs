@@ -2,7 +2,6 @@
 
 use crate::api::{ContainerConfig, Device, LinuxContainerSecurityContext};
 use crate::error::{Context, Error, Kind, Result, invalid};
-use crate::host::Host;
 use crate::images::Entry;
 use crate::mountinfo;
 use crate::spec::accounts::Accounts;
@@ -331,44 +330,6 @@ pub fn seccomp(security: &LinuxContainerSecurityContext, default: &Path) -> Resu
         .call(|| format!("open {path:?}"))
         .map_err(|error| error.at(at))?;
     bounded(file, MAX_PROFILE, &path.to_string_lossy()).map(Some)
-}
-
-/// The AppArmor profile that a request wants, which must be loaded.
-///
-/// # Errors
-/// `Invalid` with the field's name; `Unsupported` where the machine has no AppArmor, `NotFound` for what is not loaded.
-pub fn apparmor(
-    security: &LinuxContainerSecurityContext,
-    default: &str,
-    host: &Host,
-) -> Result<Option<String>> {
-    let at = "config.linux.security_context.apparmor";
-    #[expect(deprecated, reason = "older clients send it")]
-    let old = &security.apparmor_profile;
-    let name = match wanted(security.apparmor.as_ref(), old, at)? {
-        Wanted::Unconfined => return Ok(None),
-        Wanted::Default if !host.has_apparmor || default.is_empty() => return Ok(None),
-        Wanted::Default => default.to_owned(),
-        Wanted::Local(name) => name.to_string_lossy().into_owned(),
-    };
-    if !host.has_apparmor {
-        return Err(Error::new(
-            Kind::Unsupported,
-            format!("{at}: this machine has no AppArmor"),
-        ));
-    }
-    let path = "/sys/kernel/security/apparmor/profiles";
-    let loaded = std::fs::read_to_string(path).call(|| format!("read {path:?}"))?;
-    let is_loaded = loaded
-        .lines()
-        .any(|line| line.rsplit_once(" (").is_some_and(|(n, _)| n == name));
-    if !is_loaded {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("{at}: profile {name:?} is not loaded"),
-        ));
-    }
-    Ok(Some(name))
 }
 
 /// `registry/repository@digest` of an image, where it has one.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod apparmor;
 pub mod cgroups;
 pub mod config;
 pub mod container;

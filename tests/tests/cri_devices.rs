@@ -8,7 +8,10 @@
 mod cri;
 
 use cri::{Node, apart, refused};
-use cri_server::api::{CdiDevice, ContainerConfig, Device, KeyValue, Mount};
+use cri_server::api::security_profile::ProfileType;
+use cri_server::api::{
+    Capability, CdiDevice, ContainerConfig, Device, KeyValue, Mount, SecurityProfile,
+};
 use cri_server::relabel;
 use ocirun_tests::{Need, suite};
 use std::os::unix::fs::symlink;
@@ -157,6 +160,60 @@ fn a_label_is_asked_for_where_there_are_none() {
     });
 }
 
+/// A request for a profile.
+fn confined(kind: ProfileType, name: &str) -> impl FnOnce(&mut ContainerConfig) {
+    let profile = SecurityProfile {
+        profile_type: kind.into(),
+        localhost_ref: name.to_owned(),
+    };
+    |config| {
+        let linux = config.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        security.apparmor = Some(profile);
+        security.capabilities = Some(Capability {
+            add_capabilities: vec!["SYS_ADMIN".into()],
+            ..Capability::default()
+        });
+    }
+}
+
+fn a_profile_of_apparmor_by_default() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        let script =
+            "cat /proc/self/attr/current; mount -t tmpfs x /tmp 2>/dev/null && echo mounted; true";
+        let default = "ocirun-default (enforce)\n";
+        assert_eq!(node.output(&pod, script, |_| {}), default);
+        let seen = node.output(&pod, script, confined(ProfileType::RuntimeDefault, ""));
+        assert_eq!(seen, default);
+        let seen = node.output(&pod, script, confined(ProfileType::Unconfined, ""));
+        assert_eq!(seen, "unconfined\nmounted\n");
+        let mut config = node.container_config("true");
+        confined(ProfileType::Localhost, "ocirun-no-such")(&mut config);
+        refused(
+            node.try_create(&pod, config),
+            Code::NotFound,
+            "ocirun-no-such",
+        );
+        // Those who run the container can end it.
+        let id = node.run(&pod, "while :; do sleep 1; done", |_| {});
+        node.stop(&id, 0).unwrap();
+    });
+}
+
+fn a_profile_where_there_is_no_apparmor() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        let mut config = node.container_config("true");
+        confined(ProfileType::Localhost, "x")(&mut config);
+        let answer = node.try_create(&pod, config);
+        refused(answer, Code::Unimplemented, "this machine has no AppArmor");
+        node.output(&pod, "true", confined(ProfileType::RuntimeDefault, ""));
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("busybox")] => [
         devices_and_variables,
@@ -165,5 +222,9 @@ suite! {
     ],
     &[Need::Root, Need::Program("busybox"), Need::NoFile("/sys/fs/selinux/enforce")] => [
         a_label_is_asked_for_where_there_are_none,
+    ],
+    &[Need::Root, Need::Program("busybox"), Need::File("/sys/kernel/security/apparmor/profiles"), Need::Program("apparmor_parser")] => [a_profile_of_apparmor_by_default],
+    &[Need::Root, Need::Program("busybox"), Need::NoFile("/sys/kernel/security/apparmor/profiles")] => [
+        a_profile_where_there_is_no_apparmor,
     ],
 }
