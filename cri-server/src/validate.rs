@@ -70,12 +70,11 @@ pub fn pod(config: &PodSandboxConfig) -> Result<Pod> {
     if modes.pid == crate::api::NamespaceMode::Target {
         return Err(invalid(format!("{at}.pid"), "TARGET is not a mode for it"));
     }
-    if modes.user && modes.network == crate::api::NamespaceMode::Node {
-        let text = "a user namespace with the host's network is not supported";
-        return Err(Error::new(
-            Kind::Unsupported,
-            format!("{at}.userns_options: {text}"),
-        ));
+    for (field, mode) in [("pid", modes.pid), ("ipc", modes.ipc)] {
+        if modes.user && mode == crate::api::NamespaceMode::Node {
+            let text = "a pod with users of its own cannot have the host's";
+            return Err(invalid(format!("{at}.{field}"), text));
+        }
     }
     parent(&linux.cgroup_parent)?;
     sysctls(&linux.sysctls, modes)?;

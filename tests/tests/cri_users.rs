@@ -10,7 +10,8 @@ mod cri;
 use cri::{Node, apart, namespaces, refused};
 use cri_server::api::{
     ContainerConfig, IdMapping, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
-    Mount, NamespaceMode, PodSandboxConfig, SupplementalGroupsPolicy, UserNamespace,
+    Mount, NamespaceMode, NamespaceOption, PodSandboxConfig, SupplementalGroupsPolicy,
+    UserNamespace,
 };
 use ocirun_tests::{Need, suite};
 use std::path::Path;
@@ -147,8 +148,66 @@ fn user_namespaces() {
     });
 }
 
+/// Users of its own, and the host's network: a node's agent that is root for itself alone.
+fn user_namespaces_on_the_hosts_network() {
+    apart(|| {
+        let node = Node::ready();
+        let maps = vec![IdMapping {
+            host_id: 100_000,
+            container_id: 0,
+            length: 65_536,
+        }];
+        let users = UserNamespace {
+            mode: NamespaceMode::Pod.into(),
+            uids: maps.clone(),
+            gids: maps,
+        };
+        let with = |change: fn(&mut NamespaceOption)| {
+            let users = users.clone();
+            move |config: &mut PodSandboxConfig| {
+                namespaces(config, |options| {
+                    options.userns_options = Some(users);
+                    change(options);
+                });
+            }
+        };
+        for mode in [NamespaceMode::Container, NamespaceMode::Pod] {
+            let pod = match mode {
+                NamespaceMode::Pod => node.pod(with(|o| o.pid = NamespaceMode::Pod.into())),
+                _ => node.pod(with(|_| {})),
+            };
+            let script = "tr -s ' ' < /proc/self/uid_map; readlink /proc/self/ns/net; \
+                          ls /sys/class/net/lo > /dev/null && touch /new && stat -c %u /new; \
+                          touch /sys/x 2>/dev/null || echo read-only";
+            let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+            let seen = node.output(&pod, script, |_| {});
+            let expected = format!(" 0 100000 65536\n{}\n0\nread-only\n", own.display());
+            assert_eq!(seen, expected);
+            let id = node.run(&pod, "sleep 1000", |_| {});
+            assert_eq!(node.exec(&id, "id -u").unwrap().stdout, b"0\n");
+            node.remove_pod(&pod);
+        }
+        for (change, words) in [
+            (
+                (|o: &mut NamespaceOption| o.pid = NamespaceMode::Node.into()) as fn(&mut _),
+                "namespace_options.pid",
+            ),
+            (
+                |o| o.ipc = NamespaceMode::Node.into(),
+                "namespace_options.ipc",
+            ),
+        ] {
+            refused(node.try_pod(with(change)), Code::InvalidArgument, words);
+        }
+        node.assert_nothing_left();
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("busybox")] => [users_and_groups],
     // Layers of an overlay that are mapped.
-    &[Need::Root, Need::Program("busybox"), Need::Kernel(6, 15)] => [user_namespaces],
+    &[Need::Root, Need::Program("busybox"), Need::Kernel(6, 15)] => [
+        user_namespaces,
+        user_namespaces_on_the_hosts_network,
+    ],
 }

@@ -64,7 +64,7 @@ pub(super) async fn status(service: &Service, request: StatusRequest) -> Result<
             .collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: service.has_user_namespaces(),
         }),
     })
 }
