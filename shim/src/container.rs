@@ -32,6 +32,9 @@ pub(crate) struct ContainerFile {
     pub(crate) created_at: i64,
     /// Nanoseconds since 1970; 0 for not yet. On disk before the program is let run.
     pub(crate) started_at: i64,
+    /// Groups of execs that have ended and left processes running: those are the container's.
+    #[serde(default)]
+    pub(crate) left: Vec<String>,
 }
 
 /// How far a container had come when its file was written.

@@ -52,6 +52,8 @@ pub(crate) enum Task {
     Exec(u64),
     /// What an exec started is killed, for the reason that its caller is told.
     EndExec(CallId, Failure),
+    /// What an exec of an earlier shim started is, in a container.
+    EndOldExec(String),
 }
 
 /// Whether the loop goes on.
@@ -236,9 +238,9 @@ impl Shim {
         match task {
             Task::Create(id) => self.created(&id, answer),
             Task::Start(id) => self.started(&id, answer),
-            Task::FinishStart(id) => {
+            Task::FinishStart(id) | Task::EndOldExec(id) => {
                 if let Err(failure) = answer {
-                    self.log(&format!("start {id:?}: {failure}"));
+                    self.log(&format!("container {id:?}: {failure}"));
                 }
             }
             Task::Stop(id) => self.killed_whole(&id, answer),

@@ -111,6 +111,31 @@ fn who_has_got_the_pid_is_left_alone() {
     assert!(is_there);
 }
 
+/// A probe whose shim is killed has lost its caller and its time limit; what one before it has left running goes on.
+fn execs_end_with_their_shim() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = pausing();
+    client.run(&pod.request("c", &bundle));
+    let before = bundle.cgroup().processes();
+    client
+        .exec(&exec_request("c", &[PROBE, "orphans", "1"]))
+        .unwrap();
+    let left = bundle.cgroup().processes();
+    assert_eq!(left.len(), before.len() + 1);
+    let request = exec_request("c", &[PROBE, "orphans", "2", ",", "pause"]);
+    client.send("Exec", &request);
+    eventually("it runs, with what it started", || {
+        bundle.cgroup().processes().len() == left.len() + 3
+    });
+    pod.replace_shim();
+    eventually("it has ended", || bundle.cgroup().processes() == left);
+    let mut client = pod.client();
+    client.stop("c", 0, 0).unwrap();
+    client.delete("c").unwrap();
+    assert!(bundle.cgroup().existing().is_empty());
+}
+
 fn what_waits_to_be_started_is_adopted() {
     let pod = Pod::new();
     let mut client = pod.client();
@@ -259,6 +284,7 @@ suite! {
     &[Need::Root] => [
         running_containers_are_adopted,
         who_has_got_the_pid_is_left_alone,
+        execs_end_with_their_shim,
         what_waits_to_be_started_is_adopted,
         an_end_that_was_told_stays,
         a_terminal_is_adopted,

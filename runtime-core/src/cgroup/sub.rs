@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Cgroup;
-use super::directory::{below, make_directories};
+use super::directory::{below, make_directories, sub_directories};
 use crate::error::{Call, Error, Result};
 
 /// A cgroup below the container's, for `exec --cgroup`.
@@ -17,16 +17,14 @@ impl Cgroup {
     /// The cgroup `name` below this one, in the hierarchy by which processes are best found and killed, and the word
     /// for [`SubCgroup::parse`] that leads there.
     pub(crate) fn group(&self, name: &str) -> Option<(Self, String)> {
-        if let Some(directory) = self.v2() {
+        let (controller, directory) = self.group_parent()?;
+        if controller.is_empty() {
             let group = Self {
                 unified: Some(directory.join(name)),
                 ..Self::default()
             };
             return Some((group, name.to_owned()));
         }
-        let (controller, directory) = ["freezer", "pids", "devices", "memory"]
-            .into_iter()
-            .find_map(|controller| Some((controller, self.directory(controller)?)))?;
         let group = Self {
             v1: vec![super::Directory {
                 controllers: controller.to_owned(),
@@ -35,6 +33,24 @@ impl Cgroup {
             ..Self::default()
         };
         Some((group, format!("{controller}:{name}")))
+    }
+
+    /// The names of such cgroups that there are.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let parent = self.group_parent();
+        let below = parent.map_or_else(Vec::new, |(_, directory)| sub_directories(directory));
+        let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        below.iter().filter_map(name).collect()
+    }
+
+    /// What they are below, and the controller of that hierarchy; empty for version 2.
+    fn group_parent(&self) -> Option<(&'static str, &Path)> {
+        if let Some(directory) = self.v2() {
+            return Some(("", directory));
+        }
+        ["freezer", "pids", "devices", "memory"]
+            .into_iter()
+            .find_map(|controller| Some((controller, self.directory(controller)?)))
     }
 
     /// Makes its directories, without limits.

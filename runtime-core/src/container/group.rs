@@ -20,6 +20,12 @@ impl Container {
         let (cgroup, option) = self.record.cgroup.group(name)?;
         Some(Group { cgroup, option })
     }
+
+    /// The names of the groups there are, and of cgroups that the container has made for itself.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        self.record.cgroup.groups()
+    }
 }
 
 impl Group {

@@ -82,6 +82,7 @@ impl Shim {
         if status == Status::Created && is_released {
             self.finish_start(id);
         }
+        self.end_execs(id, &runtime);
         self.find_keeper(id)?;
         if is_recorded {
             self.take_up_end(id);

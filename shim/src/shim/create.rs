@@ -225,6 +225,7 @@ fn file_of(request: &CreateRequest) -> Result<ContainerFile> {
         pid: 0,
         created_at: 0,
         started_at: 0,
+        left: Vec::new(),
     })
 }
 

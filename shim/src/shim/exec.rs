@@ -17,13 +17,16 @@ use runtime_core::{Container as Runtime, ExecOptions, Root, Terminal};
 use super::{Shim, Task};
 use crate::connection::CallId;
 use crate::container::{Ended, Phase};
-use crate::disk::now;
+use crate::disk::{self, now};
 use crate::failure::{Call, Failure, Result};
 use crate::job::{Answer, Job};
 use crate::reactor::{Source, Timer, Token};
 
 /// Bytes of each stream that are kept, where the request says nothing.
 const LIMIT: u64 = 16 << 20;
+
+/// How the names of groups begin.
+const GROUP: &str = "exec-";
 
 /// Bytes of a part of the output: what a pipe holds.
 const PART: usize = 64 << 10;
@@ -95,7 +98,7 @@ impl Shim {
         };
         self.last += 1;
         let number = self.last;
-        let group = format!("exec-{number}-{}", std::process::id());
+        let group = format!("{GROUP}{number}-{}", std::process::id());
         let (stdout, stdout_inside) = pipe()?;
         let (stderr, stderr_inside) = pipe()?;
         let work = Work {
@@ -304,11 +307,48 @@ impl Shim {
             ..ExecOutput::default()
         };
         self.answer(exec.call, Ok(last.encode_to_vec()));
-        // What it left running is the container's now, in a cgroup that goes with the container's.
-        if let Ok(container) = Runtime::open(&self.root, &exec.container)
-            && let Some(group) = container.group(&exec.group)
-        {
-            let _ = group.remove();
+        self.leave_group(&exec);
+    }
+
+    /// What an exec left running is the container's now, in a cgroup that goes with the container's. The next shim is
+    /// told before anybody hears of the end.
+    fn leave_group(&mut self, exec: &Exec) {
+        let Ok(runtime) = Runtime::open(&self.root, &exec.container) else {
+            return;
+        };
+        let is_left = |name: &str| {
+            let group = runtime.group(name);
+            group.is_some_and(|group| group.remove().is_err())
+        };
+        if !is_left(&exec.group) {
+            return;
+        }
+        let path = self.pod.directory().shim_file(&exec.container);
+        let Some(container) = self.containers.get_mut(&exec.container) else {
+            return;
+        };
+        container.file.left.retain(|name| is_left(name));
+        container.file.left.push(exec.group.clone());
+        if let Err(failure) = disk::write_json(&path, &container.file) {
+            self.log(&failure.text);
+        }
+    }
+
+    /// Ends what execs of an earlier shim have started: nobody hears of them any more, and nobody ends them when their
+    /// time is over.
+    pub(super) fn end_execs(&mut self, id: &str, runtime: &Runtime) {
+        let Some(container) = self.containers.get(id) else {
+            return;
+        };
+        let left = &container.file.left;
+        let groups = runtime.groups();
+        let theirs = groups
+            .into_iter()
+            .filter(|name| name.starts_with(GROUP) && !left.contains(name));
+        for name in theirs.collect::<Vec<_>>() {
+            let root = self.root.path().to_owned();
+            let job = Job::start([], || end_group(Root::new(root), id, &name));
+            self.begin(job, Task::EndOldExec(id.to_owned()));
         }
     }
 
