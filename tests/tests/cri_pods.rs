@@ -10,13 +10,11 @@ mod cri;
 use cri::{Node, apart, namespaces, refused, text};
 use cri_server::api;
 use cri_server::api::{
-    ContainerEventType, ContainerState, GetEventsRequest, LinuxContainerResources, NamespaceMode,
-    PodSandboxState, RemoveContainerRequest, RemoveImageRequest, ReopenContainerLogRequest,
-    StopContainerRequest,
+    ContainerState, LinuxContainerResources, NamespaceMode, PodSandboxState, RemoveImageRequest,
+    ReopenContainerLogRequest, StopContainerRequest,
 };
 use ocirun_tests::{Need, eventually, suite};
 use std::path::Path;
-use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 fn from_the_first_call_to_the_last() {
@@ -256,72 +254,6 @@ fn killed_for_lack_of_memory() {
     });
 }
 
-fn events_of_a_life() {
-    apart(|| {
-        let node = Node::ready();
-        let pod = node.pod(|_| {});
-        let kinds = node.wait(async {
-            let events = node
-                .runtime()
-                .get_container_events(GetEventsRequest {})
-                .await
-                .unwrap();
-            let mut events = events.into_inner();
-            let (mut runtime, config) = (node.runtime(), node.container_config("true"));
-            let request = api::CreateContainerRequest {
-                pod_sandbox_id: pod.clone(),
-                config: Some(config),
-                sandbox_config: None,
-            };
-            let id = runtime
-                .create_container(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .container_id;
-            let container_id = id.clone();
-            runtime
-                .start_container(api::StartContainerRequest { container_id })
-                .await
-                .unwrap();
-            let mut kinds = Vec::new();
-            while let Some(event) = events.next().await {
-                let event = event.unwrap();
-                assert_eq!(
-                    (event.container_id.as_str(), event.created_at > 0),
-                    (id.as_str(), true)
-                );
-                assert_eq!(event.pod_sandbox_status.as_ref().unwrap().id, pod);
-                kinds.push(event.container_event_type());
-                if event.container_event_type() == ContainerEventType::ContainerStoppedEvent {
-                    let told = event
-                        .containers_statuses
-                        .iter()
-                        .find(|c| c.id == id)
-                        .unwrap();
-                    assert_eq!(told.state(), ContainerState::ContainerExited);
-                    let container_id = id.clone();
-                    runtime
-                        .remove_container(RemoveContainerRequest { container_id })
-                        .await
-                        .unwrap();
-                }
-                if event.container_event_type() == ContainerEventType::ContainerDeletedEvent {
-                    break;
-                }
-            }
-            kinds
-        });
-        let expected = [
-            ContainerEventType::ContainerCreatedEvent,
-            ContainerEventType::ContainerStartedEvent,
-            ContainerEventType::ContainerStoppedEvent,
-            ContainerEventType::ContainerDeletedEvent,
-        ];
-        assert_eq!(kinds, expected);
-    });
-}
-
 fn an_image_in_use_may_be_removed() {
     apart(|| {
         let node = Node::ready();
@@ -378,7 +310,6 @@ suite! {
         stopping_in_its_time_or_by_force,
         programs_in_containers,
         logs_and_their_rotation,
-        events_of_a_life,
         an_image_in_use_may_be_removed,
         a_pod_with_namespaces_of_its_own,
     ],
