@@ -242,7 +242,7 @@ impl Pods {
                 uts: now.namespaces.uts.clone(),
                 user: now.namespaces.user.clone(),
             },
-            root: settings.state.join("rootfs"),
+            root: rootfs::place(&settings.state),
             shm: PathBuf::from(shm),
             files: files
                 .map(|(name, target)| ((*target).to_owned(), pod.dir.path().join(name)))

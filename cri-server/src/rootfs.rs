@@ -9,6 +9,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// The empty directory at which roots are attached, each in a mount namespace of its own: every user can reach it.
+#[must_use]
+pub fn place(state: &Path) -> PathBuf {
+    state.join("rootfs")
+}
+
 /// Opens layers, topmost first, shown by a user namespace's maps where there is one.
 fn lowers(store: &Store, layers: &[Digest], user: Option<&OwnedFd>) -> Result<Vec<OwnedFd>> {
     let mut opened = Vec::new();

@@ -171,6 +171,7 @@ impl Pods {
             shm_size: own(modes.ipc).then(|| self.live.get().container.shm_bytes),
             cgroups_path: own(modes.pid).then(|| self.cgroups_path(config, id)),
             systemd_cgroup: self.has_systemd_cgroups(),
+            root: own(modes.pid).then(|| rootfs::place(&self.live.get().state)),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::images::Images;
 use crate::live::Live;
 use crate::pods::Pods;
 use crate::rpc::Service;
-use crate::{metrics, notify};
+use crate::{metrics, notify, rootfs};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
@@ -27,7 +27,7 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let config = live.get();
     let _alone = alone(&config.state)?;
     raise_descriptors();
-    make_dir(&config.state.join("rootfs"), 0o711)?;
+    make_dir(&rootfs::place(&config.state), 0o711)?;
     // kubelet measures the file system of both, before there is anything on it.
     make_dir(&config.root.join("containers"), 0o700)?;
     let images = Arc::new(Images::open(live.clone())?);

@@ -47,6 +47,9 @@ pub struct PodFile {
     pub cgroups_path: Option<String>,
     /// Whether `cgroups_path` is of systemd's form, `slice:prefix:name`, and systemd makes the pod's cgroups.
     pub systemd_cgroup: bool,
+    /// An empty directory that every user can reach, at which the first process of a shared PID namespace has its root,
+    /// in a mount namespace of its own; one in the pod's directory, which only root can, without it. Absolute.
+    pub root: Option<PathBuf>,
 }
 
 /// Which namespaces are the pod's own.

@@ -275,6 +275,9 @@ fn check(file: &PodFile) -> Result<()> {
     if !file.namespaces.user && (!file.uid_mappings.is_empty() || !file.gid_mappings.is_empty()) {
         return wrong("uidMappings and gidMappings need a user namespace");
     }
+    if file.root.as_deref().is_some_and(|root| !root.is_absolute()) {
+        return wrong("root is not absolute");
+    }
     match &file.network_path {
         Some(_) if !file.namespaces.network => {
             wrong("networkPath needs a network namespace of the pod's own")

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -85,7 +86,7 @@ pub(super) fn remove_init(directory: &PodDirectory) -> Result<()> {
     }
 }
 
-fn root(directory: &std::path::Path) -> Root {
+fn root(directory: &Path) -> Root {
     Root::new(directory.join("runtime"))
 }
 
@@ -109,9 +110,10 @@ fn config(pod: &Pod) -> Value {
         });
     let new = ["pid", "mount"].map(|kind| json!({ "type": kind }));
     let namespaces: Vec<Value> = new.into_iter().chain(joined).collect();
+    let root_path = pod.file.root.as_deref().unwrap_or(Path::new("rootfs"));
     json!({
         "ociVersion": "1.2.0",
-        "root": {"path": "rootfs", "readonly": true},
+        "root": {"path": root_path, "readonly": true},
         "process": {
             "cwd": "/",
             "args": ["ocirun-init"],
