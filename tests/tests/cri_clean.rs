@@ -17,7 +17,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use ocirun_tests::{Need, eventually, suite};
+use ocirun_tests::{Need, Suite, eventually};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -169,7 +169,7 @@ fn own_users(config: &mut PodSandboxConfig) {
 type Change<T> = fn(&mut T);
 
 /// Kinds of pods.
-const PODS: [(&str, Change<PodSandboxConfig>); 5] = [
+const PODS: [(&str, Change<PodSandboxConfig>); 6] = [
     ("the host's network", |_| {}),
     ("a network of its own", own_network),
     ("shared processes", |config| {
@@ -182,6 +182,10 @@ const PODS: [(&str, Change<PodSandboxConfig>); 5] = [
         });
     }),
     ("users of its own", own_users),
+    ("shared users and processes", |config| {
+        own_users(config);
+        namespaces(config, |options| options.pid = NamespaceMode::Pod.into());
+    }),
 ];
 
 /// What is refused, or fails on its way.
@@ -345,7 +349,23 @@ fn the_parent_of_cgroups_goes_too() {
     });
 }
 
-suite! {
-    &[Need::Root, Need::Program("busybox"), Need::Cgroup("memory"), Need::UserNamespace] => [everything_is_as_it_was],
-    &[Need::Root, Need::Program("busybox")] => [the_parent_of_cgroups_goes_too],
+/// One after the other: they look at all that descends from this process.
+fn main() -> std::process::ExitCode {
+    const NEEDS: &[Need] = &[Need::Root, Need::Program("busybox")];
+    const ALL: &[Need] = &[
+        Need::Root,
+        Need::Program("busybox"),
+        Need::Cgroup("memory"),
+        // Layers of an overlay that are mapped.
+        Need::Kernel(6, 15),
+    ];
+    Suite::new()
+        .sequential()
+        .test("everything_is_as_it_was", ALL, everything_is_as_it_was)
+        .test(
+            "the_parent_of_cgroups_goes_too",
+            NEEDS,
+            the_parent_of_cgroups_goes_too,
+        )
+        .run()
 }

@@ -113,7 +113,9 @@ fn a_user_namespace_owns_the_others() {
     let owner = fs::metadata(&paths.shm).unwrap();
     use std::os::unix::fs::MetadataExt;
     assert_eq!((owner.uid(), owner.gid()), (200_000, 300_000));
-    assert_eq!(pod.log("c").matches("ready").count(), 1, "{}", pod.log("c"));
+    eventually("it is logged", || {
+        pod.log("c").matches("ready").count() == 1
+    });
 }
 
 fn a_shared_pid_namespace_has_a_first_process() {
