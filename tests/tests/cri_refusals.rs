@@ -8,12 +8,13 @@
 mod cri;
 
 use cri::{Node, apart, pod_config, refused, spec};
+use cri_server::api;
 use cri_server::api::{
     ContainerConfig, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext, Mount,
     RunPodSandboxRequest,
 };
 use ocirun_tests::{Need, suite};
-use tonic::Code;
+use tonic::{Code, Status};
 
 fn pods_that_cannot_be() {
     apart(|| {
@@ -140,14 +141,60 @@ fn containers_that_cannot_be() {
     });
 }
 
+/// Makes every call that names a container or a pod with this id, and returns the errors with the field's name.
+async fn with_id(node: &Node, id: &str) -> Vec<(Status, &'static str)> {
+    let mut runtime = node.runtime();
+    let mut errors = Vec::new();
+    macro_rules! call {
+        ($field:ident: $($method:ident $Request:ident),*) => {$(
+            #[allow(clippy::needless_update, reason = "some have more fields")]
+            let request = api::$Request {
+                $field: id.to_owned(),
+                ..api::$Request::default()
+            };
+            let answer = runtime.$method(request).await;
+            errors.push((answer.expect_err(stringify!($method)), stringify!($field)));
+        )*};
+    }
+    call!(container_id: start_container StartContainerRequest, stop_container StopContainerRequest,
+        remove_container RemoveContainerRequest, container_status ContainerStatusRequest,
+        container_stats ContainerStatsRequest, reopen_container_log ReopenContainerLogRequest);
+    call!(pod_sandbox_id: stop_pod_sandbox StopPodSandboxRequest,
+        remove_pod_sandbox RemovePodSandboxRequest, pod_sandbox_status PodSandboxStatusRequest,
+        pod_sandbox_stats PodSandboxStatsRequest,
+        update_pod_sandbox_resources UpdatePodSandboxResourcesRequest);
+    // These need more than an id.
+    let request = api::ExecSyncRequest {
+        container_id: id.to_owned(),
+        cmd: vec!["true".to_owned()],
+        timeout: 0,
+    };
+    let answer = runtime.exec_sync(request).await;
+    errors.push((answer.expect_err("exec_sync"), "container_id"));
+    let request = api::UpdateContainerResourcesRequest {
+        container_id: id.to_owned(),
+        linux: Some(api::LinuxContainerResources::default()),
+        ..api::UpdateContainerResourcesRequest::default()
+    };
+    let answer = runtime.update_container_resources(request).await;
+    errors.push((answer.expect_err("update"), "container_id"));
+    let request = api::CreateContainerRequest {
+        pod_sandbox_id: id.to_owned(),
+        config: Some(node.container_config("true")),
+        sandbox_config: None,
+    };
+    let answer = runtime.create_container(request).await;
+    errors.push((answer.expect_err("create"), "pod_sandbox_id"));
+    errors
+}
+
 fn ids_that_cannot_be_or_are_not_there() {
     apart(|| {
         let node = Node::new();
-        let bad = Code::InvalidArgument;
-        for id in ["", "zz", "../x", &"a".repeat(65)] {
-            refused(node.start_container(id), bad, "container_id");
-            refused(node.stop(id, 0), bad, "container_id");
-            refused(node.pod_status(id), bad, "pod_sandbox_id");
+        for id in ["", "zz", "../x", "\u{1}", &"a".repeat(65)] {
+            for (error, field) in node.wait(with_id(&node, id)) {
+                refused::<()>(Err(error), Code::InvalidArgument, field);
+            }
         }
         let absent = node.start_container("abcdef");
         refused(absent, Code::NotFound, "container_id");
@@ -158,10 +205,29 @@ fn ids_that_cannot_be_or_are_not_there() {
     });
 }
 
+/// A request that is larger than any can be ends with an error, and the server goes on.
+fn a_request_without_end() {
+    apart(|| {
+        let node = Node::new();
+        let annotated = |bytes: usize| {
+            let mut config = pod_config();
+            config.annotations.insert("a".into(), "x".repeat(bytes));
+            node.run_pod(config)
+        };
+        let large = annotated(2 << 20);
+        refused(large, Code::InvalidArgument, "config.annotations");
+        let endless = annotated(33 << 20);
+        refused(endless, Code::OutOfRange, "message length too large");
+        assert_eq!(node.pods(), Vec::<String>::new());
+        node.assert_nothing_left();
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("busybox")] => [
         pods_that_cannot_be,
         containers_that_cannot_be,
         ids_that_cannot_be_or_are_not_there,
+        a_request_without_end,
     ],
 }
