@@ -289,7 +289,7 @@ impl Drop for Node {
 fn end_by_force(pod: &Path) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    let mut pids = Vec::new();
+    let (mut pids, mut cgroups) = (Vec::new(), Vec::new());
     let shim = std::fs::read_to_string(pod.join("shim.pid"));
     pids.extend(shim.ok().and_then(|pid| pid.trim().parse::<i32>().ok()));
     for container in std::fs::read_dir(pod.join("runtime"))
@@ -304,10 +304,22 @@ fn end_by_force(pod: &Path) {
                 .as_i64()
                 .and_then(|pid| i32::try_from(pid).ok()),
         );
+        let of_version_1 = state["cgroup"]["v1"].as_array().into_iter().flatten();
+        let paths = of_version_1.map(|directory| &directory["path"]);
+        let paths = paths.chain([&state["cgroup"]["unified"]]);
+        cgroups.extend(paths.filter_map(|path| Some(PathBuf::from(path.as_str()?))));
     }
     for pid in pids.into_iter().filter(|pid| *pid > 1) {
         // Gone meanwhile is what is wanted.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    // A process that was killed leaves a moment later.
+    for _ in 0..100 {
+        cgroups.retain(|path| std::fs::remove_dir(path).is_err() && path.is_dir());
+        if cgroups.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
