@@ -364,15 +364,17 @@ impl Cgroup {
         first
     }
 
-    /// How often the kernel killed for lack of memory in this cgroup.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        let (directory, file) = match self.v2() {
-            Some(directory) => (Some(directory), "memory.events"),
-            None => (self.directory("memory"), "memory.oom_control"),
-        };
-        directory
-            .and_then(|directory| v2::number(directory, file, "oom_kill"))
-            .unwrap_or_default()
+    /// How often the kernel killed for lack of memory in this cgroup; none where it does not tell, or not any more.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        match self.v2() {
+            Some(directory) => v2::number(directory, "memory.events", "oom_kill"),
+            None => v2::number(self.directory("memory")?, "memory.oom_control", "oom_kill"),
+        }
+    }
+
+    /// The same for the cgroup above, with all below it, also what is gone; version 2 alone counts so.
+    pub(crate) fn oom_kills_around(&self) -> Option<u64> {
+        v2::number(self.v2()?.parent()?, "memory.events", "oom_kill")
     }
 }
 

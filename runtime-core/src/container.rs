@@ -325,10 +325,18 @@ impl Container {
         self.record.cgroup.stats()
     }
 
-    /// How many of its processes the kernel has killed for lack of memory. To be asked before the container is deleted.
+    /// How many of its processes the kernel has killed for lack of memory. None where its cgroup does not tell: there is
+    /// none, or systemd has removed it since the last process ended.
     #[must_use]
-    pub fn oom_kills(&self) -> u64 {
+    pub fn oom_kills(&self) -> Option<u64> {
         self.record.cgroup.oom_kills()
+    }
+
+    /// How many were in the cgroup above its own and all below that, also those that are gone. None on version 1, and
+    /// where its own is below the root.
+    #[must_use]
+    pub fn oom_kills_around(&self) -> Option<u64> {
+        self.record.cgroup.oom_kills_around()
     }
 
     /// Whether the end of its first process is the end of all of them: it is the first of a PID namespace.

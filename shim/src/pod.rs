@@ -180,6 +180,11 @@ impl Pod {
         }
     }
 
+    /// Whether that is systemd.
+    pub(crate) fn has_systemd(&self) -> bool {
+        self.file.systemd_cgroup
+    }
+
     /// What is told of it.
     pub(crate) fn state(&self) -> PodState {
         let path = |kind: NamespaceKind, path: PathBuf| match self.owns(kind) {

@@ -30,6 +30,7 @@ mod delete;
 mod end;
 mod exec;
 mod keep;
+mod memory;
 mod service;
 mod start;
 
@@ -88,6 +89,8 @@ pub(crate) struct Shim {
     last: u64,
     /// Of the last event.
     sequence: u64,
+    /// Kills for lack of memory in containers that have ended; none where nobody needs to know.
+    kills_of_ended: Option<u64>,
     life: Life,
 }
 
@@ -113,6 +116,7 @@ impl Shim {
             leaving: Vec::new(),
             last: 0,
             sequence: 0,
+            kills_of_ended: None,
             life: Life::GoesOn,
         };
         shim.adopt()?;

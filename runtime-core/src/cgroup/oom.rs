@@ -83,7 +83,7 @@ impl Cgroup {
         Ok(Some(MemoryWatch {
             source,
             directory: directory.to_owned(),
-            kills: self.oom_kills(),
+            kills: self.oom_kills().unwrap_or_default(),
         }))
     }
 }

@@ -511,7 +511,7 @@ impl Attempt {
             return failure::of_init(&failure, plan);
         }
         let status = self.reap();
-        let text = if self.container.record.cgroup.oom_kills() > 0 {
+        let text = if self.container.record.cgroup.oom_kills() > Some(0) {
             "container init was OOM-killed (memory limit too low?)".to_owned()
         } else {
             format!("container init ended early: {status}")

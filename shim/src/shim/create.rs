@@ -179,6 +179,9 @@ impl Shim {
             created_at: container.file.created_at,
         };
         let calls = std::mem::take(&mut container.waiting.create);
+        if self.kills_of_ended.is_none() {
+            self.count_kills(id);
+        }
         self.tell(EventKind::Created, id);
         self.answer_all(calls, &Ok(answer.encode_to_vec()));
         self.settle(id);

@@ -128,8 +128,7 @@ impl Shim {
     fn begin_ending(&mut self, id: &str) {
         self.reactor.cancel(&Timer::Stop(id.to_owned()));
         // While there is a cgroup that tells.
-        let runtime = Runtime::open(&self.root, id);
-        let oom = runtime.is_ok_and(|container| container.oom_kills() > 0);
+        let oom = self.lacked_memory(id);
         let path = self.pod.directory().exit_file(id);
         let Some(container) = self.containers.get_mut(id) else {
             return;
