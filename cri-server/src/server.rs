@@ -52,19 +52,22 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     served.map_err(|error| Error::new(Kind::Failed, format!("serve: {error}")))
 }
 
-/// Takes the state directory for this process alone, as long as the descriptor is open.
+/// Takes the state directory for this process alone, as long as the descriptor is open. A lock of flock(2) would be held
+/// past its end by a child that has not come to its execve(2) yet.
 fn alone(state: &Path) -> Result<OwnedFd> {
     make_dir(state, 0o711)?;
     let path = state.join("cri.lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
         .call(|| format!("open {path:?}"))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
             let text = format!("{}: another ocirun-cri is running", state.display());
             Err(Error::new(Kind::WrongState, text))
         }
-        done => done.call(|| format!("flock {path:?}")).map(|()| file),
+        done => done
+            .call(|| format!("fcntl({path:?}, F_SETLK)"))
+            .map(|()| file),
     }
 }
 
