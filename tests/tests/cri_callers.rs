@@ -88,6 +88,10 @@ fn many_callers_make_one() {
             sandbox_config: None,
         };
         let container = one_container_by_many(&node, &request);
+        let mut other = request.config.clone().unwrap();
+        other.working_dir = "/tmp".into();
+        let other = node.try_create(&request.pod_sandbox_id, other);
+        refused(other, Code::AlreadyExists, "config.metadata");
         node.start_container(&container).unwrap();
         let again = node.wait(node.runtime().create_container(request));
         refused(again, Code::AlreadyExists, "is there already");

@@ -8,12 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use ocirun_shim::wire::{
     Code, ContainerState, ContainerStatus, CreateRequest, DeleteRequest, Exit, StartRequest,
 };
 use ocirun_tests::pod::{Pod, exec_request, is_alive};
-use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
+use ocirun_tests::{Bundle, Need, PROBE, eventually, program_in_path, suite};
 use serde_json::{Value, json};
 
 fn pausing() -> Bundle {
@@ -134,6 +135,45 @@ fn execs_end_with_their_shim() {
     client.stop("c", 0, 0).unwrap();
     client.delete("c").unwrap();
     assert!(bundle.cgroup().existing().is_empty());
+}
+
+/// Nobody was told of it: it is as if it had never been asked for.
+fn a_creation_that_was_cut_short_is_undone() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let fifo = pod.scratch().join("fifo");
+    mkfifo(&fifo, Mode::from_bits_truncate(0o600)).unwrap();
+    let cat = program_in_path("cat").unwrap();
+    let hook = json!([{"path": cat, "args": ["cat", fifo]}]);
+    let hanging = pausing().set("/hooks/createRuntime", hook);
+    client.send("Create", &pod.request("c", &hanging));
+    eventually("its processes are there", || {
+        !hanging.cgroup().processes().is_empty()
+    });
+    pod.replace_shim();
+    let mut client = pod.client();
+    assert_eq!(client.container("c"), None);
+    assert!(hanging.cgroup().existing().is_empty());
+    assert!(!pod.directory.container("c").exists());
+    client.run(&pod.request("c", &pausing()));
+}
+
+/// The program is let run by the next shim, where an earlier one has only said that it would be.
+fn a_start_that_was_cut_short_is_finished() {
+    let pod = Pod::new();
+    let mut client = pod.client();
+    let bundle = pausing();
+    client.create(&pod.request("c", &bundle)).unwrap();
+    pod.kill_shim();
+    let file = pod.directory.shim_file("c");
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(state["startedAt"], 0);
+    state["startedAt"] = json!(1);
+    fs::write(&file, state.to_string()).unwrap();
+    assert!(pod.start_shim().status.success());
+    eventually("it runs", || pod.log("c").contains("ready"));
+    let state = pod.client().container("c").unwrap();
+    assert_eq!(state.status(), ContainerStatus::Running);
 }
 
 fn what_waits_to_be_started_is_adopted() {
@@ -285,6 +325,8 @@ suite! {
         running_containers_are_adopted,
         who_has_got_the_pid_is_left_alone,
         execs_end_with_their_shim,
+        a_creation_that_was_cut_short_is_undone,
+        a_start_that_was_cut_short_is_finished,
         what_waits_to_be_started_is_adopted,
         an_end_that_was_told_stays,
         a_terminal_is_adopted,
