@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod mountinfo;
 pub mod notify;
 pub mod pods;
+pub mod program;
 pub mod record;
 pub mod recover;
 pub mod relabel;

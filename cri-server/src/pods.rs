@@ -11,6 +11,7 @@ use crate::flight::Flights;
 use crate::host::Host;
 use crate::images::Images;
 use crate::live::Live;
+use crate::program::View;
 use crate::record::{self, Phase, PodResources, Sandbox};
 use crate::shim_client::Shim;
 use crate::spec::Modes;
@@ -34,6 +35,7 @@ pub struct Pods {
     pub events: Events,
     pub(crate) making: Flights<Making, String>,
     pub(crate) ending: Flights<Ending, ()>,
+    pub(crate) shim_program: View,
     state: Mutex<State>,
 }
 
@@ -253,6 +255,7 @@ impl Pods {
             events: Events::default(),
             making: Flights::default(),
             ending: Flights::default(),
+            shim_program: View::default(),
             state: Mutex::default(),
         }
     }

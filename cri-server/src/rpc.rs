@@ -48,7 +48,7 @@ impl Service {
 impl Service {
     /// The program that runs pods.
     fn shim(&self) -> Result<PathBuf> {
-        crate::shims::program(&self.live)
+        crate::program::find(&self.live)
     }
 
     /// Whether pods can have user namespaces here.

@@ -3,50 +3,22 @@
 use crate::api::{ContainerEventType, ContainerState};
 use crate::error::{Error, Kind, Result};
 use crate::flight::Abandoned;
-use crate::live::Live;
 use crate::pods::{Container, Ending, Pod, Pods};
 use crate::shim_client::{Messages, Shim};
-use crate::time;
+use crate::{program, time};
 use ocirun_shim::files::ExitFile;
 use ocirun_shim::wire::{
     self, ContainerStatus, Empty, Event, EventKind, Exit, StateRequest, StateResponse,
 };
-use rustix::fs::Access;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The name of the program that runs pods.
-const PROGRAM: &str = "ocirun-shim";
 /// How long a shim may take until its pod is ready, and to answer what is answered from memory.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts to start a shim again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// The program that runs pods: the configured one, or that beside this program, or in PATH.
-///
-/// # Errors
-/// `Unavailable` where there is none.
-pub fn program(live: &Live) -> Result<PathBuf> {
-    let configured = live.get().shim.clone();
-    let own = std::env::current_exe().unwrap_or_default();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let candidates = if configured.as_os_str().is_empty() {
-        let beside = own.parent().map(|dir| dir.join(PROGRAM));
-        let in_path = std::env::split_paths(&path).map(|dir| dir.join(PROGRAM));
-        beside.into_iter().chain(in_path).collect()
-    } else {
-        vec![configured]
-    };
-    let is_program = |file: &PathBuf| rustix::fs::access(file, Access::EXEC_OK).is_ok();
-    candidates.into_iter().find(is_program).ok_or_else(|| {
-        let text =
-            "ocirun-shim is neither beside ocirun-cri nor in PATH; set `shim` in the configuration";
-        Error::new(Kind::Unavailable, text)
-    })
-}
 
 type Listening = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -86,9 +58,11 @@ impl Pods {
 
     /// Starts the shim of a pod; it is ready when this returns.
     pub(crate) async fn start_shim(&self, pod: &Pod) -> Result<()> {
-        let program = program(&self.live)?;
-        let mut command = tokio::process::Command::new(&program);
+        let program = program::find(&self.live)?;
+        let executable = self.shim_program.executable(&program);
+        let mut command = tokio::process::Command::new(&executable.path);
         command
+            .arg0(&program)
             .arg(pod.dir.path())
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())

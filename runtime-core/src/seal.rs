@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
@@ -52,7 +53,7 @@ pub fn ensure_sealed() -> Result<()> {
 /// # Errors
 /// The errno of opening or copying the program.
 pub fn sealed_program() -> Result<OwnedFd> {
-    match detached_clone() {
+    match read_only(&open_self()?) {
         Ok(program) => Ok(program),
         // Not privileged, or a sandbox or file system that will not.
         Err(_) => copy().context(|| "sealed copy of the own program"),
@@ -84,12 +85,25 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_WRITE);
 
 fn open_self() -> Result<OwnedFd> {
-    open(SELF, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .call(|| format!("open({SELF:?}, O_PATH)"))
+    open_program(SELF.as_ref())
 }
 
-fn detached_clone() -> Result<OwnedFd> {
-    let program = mount::clone_of(open_self()?.as_fd(), Scope::One).call(|| "open_tree()")?;
+fn open_program(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .call(|| format!("open({path:?}, O_PATH)"))
+}
+
+/// A view of the program at `path` that cannot be written, for all who are to run it: [`ensure_sealed`] then has nothing
+/// to do in them. It is executed as `/proc/self/fd/N`.
+///
+/// # Errors
+/// The errno of opening it or cloning its mount, which needs privilege.
+pub fn view_of(path: &Path) -> Result<OwnedFd> {
+    read_only(&open_program(path)?)
+}
+
+fn read_only(file: &OwnedFd) -> Result<OwnedFd> {
+    let program = mount::clone_of(file.as_fd(), Scope::One).call(|| "open_tree()")?;
     let change = Change {
         set: Attributes::RDONLY,
         clear: Attributes::default(),

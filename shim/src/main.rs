@@ -126,6 +126,8 @@ fn serve(directory: &PodDirectory, ready: OwnedFd) -> ! {
 
 fn prepare(directory: &PodDirectory, ready: &OwnedFd) -> Result<(File, shim::Shim)> {
     nix::unistd::setsid().call(|| "setsid()")?;
+    // A program that was executed by a descriptor has the name of that.
+    nix::sys::prctl::set_name(c"ocirun-shim").call(|| "prctl(PR_SET_NAME)")?;
     nix::unistd::chdir("/").call(|| "chdir(\"/\")")?;
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let kept = [ready.as_raw_fd()];
