@@ -65,6 +65,8 @@ pub struct Config {
     pub pinned_images: Vec<String>,
     /// What containers get.
     pub container: Container,
+    /// How pods get their network.
+    pub network: Network,
     /// What pods get whose request names one of these.
     pub handlers: BTreeMap<String, Handler>,
     /// How registries are spoken to.
@@ -97,6 +99,22 @@ pub struct Container {
     pub shm_bytes: u64,
     /// Whether `ocirun-init` is the first process, and its flags: the value of the annotation `org.ocirun.init`.
     pub init: String,
+}
+
+/// How pods get their network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Directory of the networks' configurations; empty for pods with their loopback device alone.
+    pub conf_dir: PathBuf,
+    /// Directories of plugins.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Where it is kept what was added to pods: it has to outlive a boot.
+    pub cache_dir: PathBuf,
+    /// Seconds that one plugin may take.
+    pub plugin_seconds: u64,
+    /// What a configuration is made from when kubelet tells the pods' addresses; empty for none.
+    pub template: PathBuf,
 }
 
 /// How registries are spoken to.
@@ -151,6 +169,7 @@ impl Config {
             ("root", &self.root),
             ("state", &self.state),
             ("netns_dir", &self.netns_dir),
+            ("network.cache_dir", &self.network.cache_dir),
         ] {
             if !path.is_absolute() {
                 return wrong(key, "is not an absolute path");
@@ -161,6 +180,9 @@ impl Config {
         }
         if !["error", "warn", "info", "debug", "trace"].contains(&&*self.log_level) {
             return wrong("log_level", "is not error, warn, info, debug or trace");
+        }
+        if self.network.plugin_seconds == 0 {
+            return wrong("network.plugin_seconds", "is zero");
         }
         if self.registry.parallel_layers == 0 {
             return wrong("registry.parallel_layers", "is zero");
@@ -324,6 +346,10 @@ mod tests {
             (
                 "[registry]\nparallel_layers = 0",
                 "registry.parallel_layers: is zero",
+            ),
+            (
+                "[network]\nplugin_seconds = 0",
+                "network.plugin_seconds: is zero",
             ),
             (
                 "[container]\nlog_line_bytes = 1",

@@ -23,6 +23,7 @@ pub mod live;
 pub mod look;
 pub mod metrics;
 pub mod mountinfo;
+pub mod network;
 pub mod notify;
 pub mod pods;
 pub mod program;

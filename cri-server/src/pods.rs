@@ -11,6 +11,7 @@ use crate::flight::Flights;
 use crate::host::Host;
 use crate::images::Images;
 use crate::live::Live;
+use crate::network::Networks;
 use crate::program::View;
 use crate::record::{self, Phase, PodResources, Sandbox};
 use crate::shim_client::Shim;
@@ -19,6 +20,7 @@ use crate::validate;
 use ocirun_shim::files::PodDirectory;
 use ocirun_shim::wire::{Exit, Namespaces};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +31,8 @@ pub struct Pods {
     pub live: Arc<Live>,
     /// The images.
     pub images: Arc<Images>,
+    /// The networks.
+    pub networks: Arc<Networks>,
     /// The machine.
     pub host: Host,
     /// What happens to containers.
@@ -112,6 +116,8 @@ pub struct PodNow {
     pub has_told_end: bool,
     /// What was said last of its resources.
     pub resources: PodResources,
+    /// Its addresses in the network, while it has any.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Pod {
@@ -249,6 +255,7 @@ impl Pods {
         let host = Host::probe();
         host.warn();
         Self {
+            networks: Arc::new(Networks::new(live.clone())),
             live,
             images,
             host,

@@ -62,12 +62,8 @@ impl Pods {
         if pod.record.phase == Phase::Making {
             tracing::warn!("pod {id} was not made to the end, and is removed");
             // What is left of it is known only to a shim.
-            if self.shim_of(&pod).await.is_ok() {
-                pod.change(|now| now.is_leaving = true);
-            }
-            if let Err(error) = self.unmake(&pod).await {
-                tracing::error!("pod {id}: {error}");
-            }
+            drop(self.shim_of(&pod).await);
+            self.take_back(&pod).await;
             return;
         }
         let mut half = Vec::new();
@@ -80,6 +76,7 @@ impl Pods {
             Err(error) => tracing::error!("pod {id}: {error}"),
         }
         self.add_pod(pod.clone());
+        self.recover_network(&pod);
         let shim = match self.shim_of(&pod).await {
             Ok(shim) => shim,
             Err(error) => {
@@ -100,6 +97,16 @@ impl Pods {
             if let Err(error) = blocking(move || this.remove_files(&pod, &name)).await {
                 tracing::error!("container {shown}: {error}");
             }
+        }
+    }
+
+    fn recover_network(&self, pod: &Pod) {
+        if !pod.has_network() {
+            return;
+        }
+        match self.networks.recover(&pod.record.id, &pod.record.config) {
+            Ok(addresses) => pod.change(|now| now.addresses = addresses),
+            Err(error) => tracing::error!("pod {}: {error}", pod.record.id),
         }
     }
 

@@ -91,10 +91,7 @@ impl Pods {
         let pod = Arc::new(Pod::new(record, modes, dir));
         let made = self.make_parts(&pod).await;
         if let Err(error) = made {
-            pod.change(|now| now.is_leaving = true);
-            if let Err(left) = self.unmake(&pod).await {
-                tracing::error!("pod {id}: what was begun is left: {left}");
-            }
+            self.take_back(&pod).await;
             return Err(error);
         }
         self.add_pod(pod.clone());
@@ -110,9 +107,41 @@ impl Pods {
         timed("files", files).await?;
         timed("shim", self.start_shim(pod)).await?;
         timed("connect", self.connect(pod)).await?;
+        timed("network", self.join_network(pod)).await?;
         let record = pod.written(Phase::Made);
         let path = sandbox_file(&pod.dir);
         blocking(move || record::write(&path, &record)).await
+    }
+
+    /// Removes a pod that was not made to the end.
+    pub(crate) async fn take_back(&self, pod: &Pod) {
+        let id = &pod.record.id;
+        pod.change(|now| now.is_leaving = true);
+        if let Err(left) = self.leave_network(pod).await {
+            tracing::warn!("pod {id}: {left}; it is tried again");
+        }
+        self.networks.forget(id);
+        if let Err(left) = self.unmake(pod).await {
+            tracing::error!("pod {id}: what was begun is left: {left}");
+        }
+    }
+
+    async fn join_network(&self, pod: &Pod) -> Result<()> {
+        if pod.has_network() {
+            let (id, netns) = (&pod.record.id, self.network_path(&pod.record.id));
+            let addresses = self.networks.attach(id, &pod.record.config, &netns).await?;
+            pod.change(|now| now.addresses = addresses);
+        }
+        Ok(())
+    }
+
+    async fn leave_network(&self, pod: &Pod) -> Result<()> {
+        if pod.has_network() {
+            let netns = self.network_path(&pod.record.id);
+            self.networks.detach(&pod.record.id, &netns).await?;
+            pod.change(|now| now.addresses.clear());
+        }
+        Ok(())
     }
 
     /// Everything that the shim reads, and the files that containers see.
@@ -215,6 +244,7 @@ impl Pods {
         let shim = self.shim_of(pod).await?;
         shim.call::<Empty>("StopPod", &StopPodRequest {}, None)
             .await?;
+        self.leave_network(pod).await?;
         let has_told = pod.change(|now| std::mem::replace(&mut now.has_told_end, true));
         if !has_told {
             self.tell_pod(ContainerStoppedEvent, pod, time::now());
@@ -243,6 +273,7 @@ impl Pods {
             this.shim_of(&pod).await?;
             pod.change(|now| now.is_leaving = true);
             this.unmake(&pod).await?;
+            this.networks.forget(&pod.record.id);
             this.forget_pod(&pod.record.id);
             this.tell_pod(ContainerDeletedEvent, &pod, time::now());
             tracing::info!("pod {} is removed", pod.record.id);

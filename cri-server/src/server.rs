@@ -33,6 +33,7 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     let images = Arc::new(Images::open(live.clone())?);
     let pods = Arc::new(Pods::new(live.clone(), images.clone()));
     pods.recover().await?;
+    tokio::spawn(pods.networks.clone().tend());
     if let Some(address) = config.metrics_address() {
         metrics::serve(address, pods.clone())?;
     }

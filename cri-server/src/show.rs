@@ -40,7 +40,7 @@ pub fn pod_status(pod: &Pod) -> api::PodSandboxStatus {
         metadata: record.config.metadata.clone(),
         state: pod_state(pod).into(),
         created_at: record.created_at,
-        network: Some(api::PodSandboxNetworkStatus::default()),
+        network: Some(network(pod)),
         linux: Some(api::LinuxPodSandboxStatus {
             namespaces: Some(api::Namespace {
                 options: Some(options.unwrap_or_default()),
@@ -49,6 +49,16 @@ pub fn pod_status(pod: &Pod) -> api::PodSandboxStatus {
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
         runtime_handler: record.handler.clone(),
+    }
+}
+
+/// The addresses of a pod; none on the host's network, whose kubelet knows.
+fn network(pod: &Pod) -> api::PodSandboxNetworkStatus {
+    let addresses = pod.now().addresses;
+    let mut addresses = addresses.iter().map(ToString::to_string);
+    api::PodSandboxNetworkStatus {
+        ip: addresses.next().unwrap_or_default(),
+        additional_ips: addresses.map(|ip| api::PodIp { ip }).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::api::{ContainerConfig, PodSandboxConfig};
 use crate::error::{Error, Kind, Result, invalid};
+use crate::network::arguments;
 use crate::spec::{self, Modes, devices, mounts, resources};
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -78,14 +79,10 @@ pub fn pod(config: &PodSandboxConfig) -> Result<Pod> {
     }
     parent(&linux.cgroup_parent)?;
     sysctls(&linux.sysctls, modes)?;
-    for (index, mapping) in config.port_mappings.iter().enumerate() {
-        if mapping.host_port != 0 {
-            let text = "ports of the host are not supported yet";
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("config.port_mappings[{index}].host_port: {text}"),
-            ));
-        }
+    arguments::host_ports(config)?;
+    if modes.network == crate::api::NamespaceMode::Pod {
+        arguments::args(config, "")?;
+        arguments::capabilities(config)?;
     }
     Ok(Pod { modes })
 }
@@ -414,7 +411,7 @@ mod tests {
                         ..PortMapping::default()
                     }];
                 },
-                "config.port_mappings[0].host_port",
+                "config.port_mappings[0].container_port",
             ),
         ];
         for (change, words) in table {

@@ -36,17 +36,21 @@ pub(super) async fn status(service: &Service, request: StatusRequest) -> Result<
     let mut info = HashMap::new();
     if request.verbose {
         info.insert("config".to_owned(), shown(service));
+        let network = crate::network::shown(&service.pods.networks).to_string();
+        info.insert("cniconfig".to_owned(), network);
     }
     let runtime = match service.shim() {
         Ok(_) => condition("RuntimeReady", true, "", ""),
         Err(error) => condition("RuntimeReady", false, "ShimNotFound", &error.to_string()),
     };
-    let network = condition(
-        "NetworkReady",
-        false,
-        "NetworkPluginNotReady",
-        "pods have their network namespace with its loopback device and nothing else; pods on the host's network work",
-    );
+    let networks = &service.pods.networks;
+    let network = match networks.ready().await {
+        Ok(()) => condition("NetworkReady", true, "", ""),
+        Err(error) => {
+            let text = error.to_string();
+            condition("NetworkReady", false, "NetworkPluginNotReady", &text)
+        }
+    };
     Ok(StatusResponse {
         status: Some(RuntimeStatus {
             conditions: vec![runtime, network],
@@ -111,11 +115,16 @@ pub(super) async fn runtime_config(
     })
 }
 
-/// kubelet tells the range of the pods' addresses, which belongs to whoever sets up the network: as with CRI-O, nothing
-/// follows from it here.
+/// kubelet tells the ranges of the pods' addresses: nothing follows from it where there is no template of a network, for
+/// they then belong to whoever sets that up.
 pub(super) async fn update_runtime_config(
-    _: &Service,
-    _: UpdateRuntimeConfigRequest,
+    service: &Service,
+    request: UpdateRuntimeConfigRequest,
 ) -> Result<UpdateRuntimeConfigResponse> {
+    let network = request
+        .runtime_config
+        .and_then(|config| config.network_config);
+    let ranges = network.unwrap_or_default().pod_cidr;
+    service.pods.networks.update(&ranges).await?;
     Ok(UpdateRuntimeConfigResponse {})
 }

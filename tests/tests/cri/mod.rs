@@ -141,13 +141,14 @@ impl Node {
         let path = |name: &str| self.path(name).display().to_string();
         format!(
             "listen = {:?}\nroot = {:?}\nstate = {:?}\nnetns_dir = {:?}\nshim = {:?}\n[container]\ncdi_dirs = [{:?}]\n\
-             [registry]\nhosts_dirs = [{:?}]\nregistries_conf = {:?}\n",
+             [network]\nconf_dir = \"\"\ncache_dir = {:?}\n[registry]\nhosts_dirs = [{:?}]\nregistries_conf = {:?}\n",
             path("run/cri.sock"),
             path("root"),
             path("run"),
             path("netns"),
             shim_program(),
             path("cdi"),
+            path("cni"),
             path("certs.d"),
             path("registries.conf"),
         )
@@ -286,7 +287,7 @@ impl Drop for Node {
 }
 
 /// Ends a shim that was started by the test's server, with its containers, each by its own pid.
-fn end_by_force(pod: &Path) {
+pub fn end_by_force(pod: &Path) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     let (mut pids, mut cgroups) = (Vec::new(), Vec::new());
