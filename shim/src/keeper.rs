@@ -12,6 +12,8 @@
 //!              ◀───────────── Opened ──
 //!    Give ────────────────────────────▶ (a new shim)
 //!              ◀── Given + pidfd, master
+//!    Attach + the client's socket and pipes ▶ (a copy of what is printed from now on)
+//!    CloseInput ──────────────────────▶ (the container's input ends)
 //!    Finish ──────────────────────────▶ (the container has ended)
 //!              ◀──────────── Written ── all that was printed is in the log; the keeper ends
 //! ```
@@ -35,6 +37,7 @@ use prost::Message as _;
 use runtime_core::kernel::clone::{Parent, Side, fork_into};
 use runtime_core::kernel::process;
 
+use self::clients::Clients;
 use self::lines::Lines;
 pub(crate) use self::lines::stamp;
 use self::log::Log;
@@ -43,6 +46,7 @@ use crate::failure::{Call, Failure, Result};
 use crate::job::close_but;
 use crate::messages;
 
+mod clients;
 mod lines;
 mod log;
 
@@ -63,6 +67,8 @@ pub(crate) enum Word {
     Given = 5,
     Finish = 6,
     Written = 7,
+    Attach = 8,
+    CloseInput = 9,
 }
 
 impl Word {
@@ -75,6 +81,8 @@ impl Word {
             Self::Given,
             Self::Finish,
             Self::Written,
+            Self::Attach,
+            Self::CloseInput,
         ];
         all.into_iter().find(|word| *word as u8 == byte)
     }
@@ -141,7 +149,12 @@ impl Keeper {
 
     /// Asks for something.
     pub(crate) fn ask(&self, word: Word) -> nix::Result<()> {
-        messages::send(&self.socket, &[word as u8], &[]).map(drop)
+        self.give(word, 0, &[])
+    }
+
+    /// Asks for something by a word, a byte and descriptors.
+    pub(crate) fn give(&self, word: Word, byte: u8, fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        messages::send(&self.socket, &[word as u8, byte], fds).map(drop)
     }
 
     /// What it has said, if it has said something new.
@@ -224,7 +237,8 @@ fn run(streams: Streams, listener: OwnedFd, shim: OwnedFd) -> ! {
 /// A keeper at work.
 struct Keeping {
     outputs: Vec<Output>,
-    _input: Option<OwnedFd>,
+    clients: Clients,
+    input: Option<OwnedFd>,
     pidfd: OwnedFd,
     is_terminal: bool,
     path: Option<PathBuf>,
@@ -260,7 +274,8 @@ impl Keeping {
                     has_ended: false,
                 })
                 .collect(),
-            _input: streams.input,
+            clients: Clients::default(),
+            input: streams.input,
             pidfd: streams.pidfd,
             is_terminal: streams.is_terminal,
             path: streams.log,
@@ -303,6 +318,7 @@ impl Keeping {
             if ready.output {
                 self.copy(&mut buffer);
             }
+            self.clients.go_on();
             if ready.listener {
                 self.accept();
             } else if ready.shim && self.answer(&mut buffer) == Next::End {
@@ -325,6 +341,8 @@ impl Keeping {
         let first_output = fds.len();
         let living = self.outputs.iter().filter(|output| !output.has_ended);
         fds.extend(living.map(|output| PollFd::new(output.fd.as_fd(), PollFlags::POLLIN)));
+        let first_client = fds.len();
+        fds.extend(self.clients.wanted());
         let timeout = if self.shim.is_some() {
             PollTimeout::NONE
         } else {
@@ -335,7 +353,7 @@ impl Keeping {
         Ok(Ready {
             listener: is_ready(&fds[0]),
             shim: fds[1..first_output].iter().any(is_ready),
-            output: fds[first_output..].iter().any(is_ready),
+            output: fds[first_output..first_client].iter().any(is_ready),
             nothing: count == 0,
         })
     }
@@ -344,13 +362,15 @@ impl Keeping {
     fn copy(&mut self, buffer: &mut [u8]) -> bool {
         let stamp = stamp(now());
         let mut any = false;
-        for output in self.outputs.iter_mut().filter(|output| !output.has_ended) {
+        let living = self.outputs.iter_mut().enumerate();
+        for (index, output) in living.filter(|(_, output)| !output.has_ended) {
             match read(&output.fd, buffer) {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 // A FIFO that nobody has open for writing, or a terminal of which nobody has the other side.
                 Ok(0) | Err(_) => output.has_ended = true,
                 Ok(length) => {
                     any = true;
+                    self.clients.give(index, &buffer[..length]);
                     output
                         .lines
                         .add(&buffer[..length], &stamp, &mut self.records);
@@ -387,8 +407,14 @@ impl Keeping {
         {
             return Next::GoOn;
         }
-        let word = received.ok().filter(|(length, _)| *length > 0);
-        match word.and_then(|_| Word::from_byte(buffer[0])) {
+        let (length, fds) = received.unwrap_or_default();
+        let word = buffer[..length].first().copied();
+        match word.and_then(Word::from_byte) {
+            Some(Word::Attach) => {
+                let bits = buffer[..length].get(1).copied().unwrap_or_default();
+                self.clients.add(bits, fds);
+            }
+            Some(Word::CloseInput) => self.input = None,
             Some(Word::Reopen) => self.open(),
             Some(Word::Give) => self.give(),
             Some(Word::Finish) => {
@@ -427,6 +453,7 @@ impl Keeping {
         }
         let _ = disk::remove(&self.address);
         self.say(Word::Written, &[], &[]);
+        self.clients.finish();
     }
 }
 

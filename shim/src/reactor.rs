@@ -28,6 +28,8 @@ pub(crate) enum Source {
     Keeper(String),
     /// Output of an exec, by number: 0 is standard output.
     ExecOutput(u64, usize),
+    /// Who has the streams of an exec, by number, is gone.
+    ExecCaller(u64),
 }
 
 /// Descriptors that have become ready, and for what.

@@ -25,6 +25,7 @@ use crate::pod::Pod;
 use crate::reactor::{Reactor, Source, Timer, Token};
 
 mod adopt;
+mod attach;
 mod create;
 mod delete;
 mod end;
@@ -151,6 +152,7 @@ impl Shim {
             Source::Adopted(id) => self.adopted_has_ended(&id),
             Source::Keeper(id) => self.hear(&id),
             Source::ExecOutput(number, index) => self.read_exec(number, index),
+            Source::ExecCaller(number) => self.exec_caller_is_gone(number),
         }
         Life::GoesOn
     }

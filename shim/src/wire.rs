@@ -10,6 +10,9 @@
 //! | `Stop` | [`StopRequest`] | [`Exit`] |
 //! | `Delete` | [`DeleteRequest`] | [`Exit`] |
 //! | `Exec` | [`ExecRequest`] | a stream of [`ExecOutput`], whose last has `exit` |
+//! | `ExecStream` | [`ExecStreamRequest`], with a socket | [`ExecOutput`] with nothing but `exit`, at the end |
+//! | `Attach` | [`AttachRequest`], with a socket | [`Empty`] |
+//! | `CloseStdin` | [`CloseStdinRequest`] | [`Empty`] |
 //! | `ResizePty` | [`ResizePtyRequest`] | [`Empty`] |
 //! | `ReopenLog` | [`ReopenLogRequest`] | [`Empty`] |
 //! | `Update` | [`UpdateRequest`] | [`Empty`] |
@@ -22,6 +25,10 @@
 //! bare message, and ends with a response: its status, and its payload, if any, a last message. Calls of one connection
 //! are answered as they get ready, in any order; their stream ids tell which is which. A client uses odd ids, each for
 //! one call.
+//!
+//! The socket of `ExecStream` and `Attach` is one end of a pair of `SOCK_SEQPACKET`. It gets one message with the
+//! descriptors of the streams: a byte with the bits of [`Stream`], and the descriptors in their order. Closed by the
+//! caller it ends what was begun; closed by the other side it says that this has ended.
 //!
 //! An error is a [`Status`] with a gRPC code ([`Code`]) and one line of text. Times are nanoseconds since 1970.
 

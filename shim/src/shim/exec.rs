@@ -1,4 +1,5 @@
-//! A process in a container whose output is captured: a probe, or a hook of the pod's lifecycle.
+//! A process in a container whose output is captured: a probe, or a hook of the pod's lifecycle. One whose streams the
+//! caller has is in [`stream`].
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -22,6 +23,11 @@ use crate::failure::{Call, Failure, Result};
 use crate::job::{Answer, Job};
 use crate::reactor::{Source, Timer, Token};
 
+mod stream;
+
+use stream::Caller;
+pub(super) use stream::send_streams;
+
 /// Bytes of each stream that are kept, where the request says nothing.
 const LIMIT: u64 = 16 << 20;
 
@@ -44,8 +50,10 @@ pub(crate) struct Exec {
     group: String,
     /// Once it is known.
     process: Option<(Pid, OwnedFd)>,
-    /// Standard output and error.
+    /// Standard output and error, where they are captured.
     outputs: [Output; 2],
+    /// Who has the streams, where they are not.
+    caller: Option<Caller>,
     ended: Option<(Ended, i64)>,
     /// Why it was killed.
     killed: Option<Failure>,
@@ -72,6 +80,20 @@ enum Reading {
 }
 
 impl Exec {
+    fn new(call: CallId, container: String, outputs: [Output; 2], caller: Option<Caller>) -> Self {
+        Self {
+            call,
+            container,
+            group: String::new(),
+            process: None,
+            outputs,
+            caller,
+            ended: None,
+            killed: None,
+            is_truncated: false,
+        }
+    }
+
     /// Whether it is the process `pid`.
     pub(super) fn is(&self, pid: Pid) -> bool {
         self.process.as_ref().is_some_and(|(own, _)| *own == pid)
@@ -81,13 +103,7 @@ impl Exec {
 impl Shim {
     /// Begins to run a process.
     pub(super) fn exec(&mut self, call: CallId, request: ExecRequest) -> Result<()> {
-        let container = self.container(&request.id)?;
-        if container.phase != Phase::Running {
-            let text = format!("container {:?} is not running", request.id);
-            return Err(Failure::new(Code::FailedPrecondition, text));
-        }
-        let process: Process = serde_json::from_slice(&request.process)
-            .map_err(|error| Failure::argument("process", error))?;
+        let process = self.process_in(&request.id, &request.process)?;
         if process.terminal {
             let text = "a terminal has no output to be captured";
             return Err(Failure::argument("process", text));
@@ -96,42 +112,56 @@ impl Shim {
             0 => LIMIT,
             limit => limit,
         };
-        self.last += 1;
-        let number = self.last;
-        let group = format!("{GROUP}{number}-{}", std::process::id());
         let (stdout, stdout_inside) = pipe()?;
         let (stderr, stderr_inside) = pipe()?;
-        let work = Work {
-            root: self.root.path().to_owned(),
-            id: request.id.clone(),
-            group: group.clone(),
-            process,
-            outputs: [stdout_inside, stderr_inside],
-        };
-        let kept = [work.outputs[0].as_raw_fd(), work.outputs[1].as_raw_fd()];
-        let job = Job::start(kept, || work.run());
-        if request.timeout_ms > 0 {
-            let limit = Duration::from_millis(request.timeout_ms);
-            self.reactor.after(limit, Timer::Exec(number));
-        }
         let output = |pipe| Output {
             pipe: Some(pipe),
             token: None,
             left: limit,
         };
-        let exec = Exec {
-            call,
-            container: request.id,
-            group,
-            process: None,
-            outputs: [output(stdout), output(stderr)],
-            ended: None,
-            killed: None,
-            is_truncated: false,
+        let exec = Exec::new(call, request.id, [output(stdout), output(stderr)], None);
+        let streams = [None, Some(stdout_inside), Some(stderr_inside)];
+        let number = self.begin_exec(exec, process, streams);
+        if request.timeout_ms > 0 {
+            let limit = Duration::from_millis(request.timeout_ms);
+            self.reactor.after(limit, Timer::Exec(number));
+        }
+        Ok(())
+    }
+
+    /// The process of a request, for a container that runs.
+    fn process_in(&mut self, id: &str, process: &[u8]) -> Result<Process> {
+        if self.container(id)?.phase != Phase::Running {
+            let text = format!("container {id:?} is not running");
+            return Err(Failure::new(Code::FailedPrecondition, text));
+        }
+        serde_json::from_slice(process).map_err(|error| Failure::argument("process", error))
+    }
+
+    /// Gives an exec to a job, with the container's side of its streams.
+    fn begin_exec(
+        &mut self,
+        mut exec: Exec,
+        process: Process,
+        streams: [Option<OwnedFd>; 3],
+    ) -> u64 {
+        self.last += 1;
+        let number = self.last;
+        exec.group = format!("{GROUP}{number}-{}", std::process::id());
+        let work = Work {
+            root: self.root.path().to_owned(),
+            id: exec.container.clone(),
+            group: exec.group.clone(),
+            process,
+            streams,
         };
+        // What is not there is a standard stream, which is kept anyway.
+        let kept = [0, 1, 2]
+            .map(|index: usize| work.streams[index].as_ref().map_or(0, AsRawFd::as_raw_fd));
+        let job = Job::start(kept, || work.run());
         self.execs.insert(number, exec);
         self.begin(job, Task::Exec(number));
-        Ok(())
+        number
     }
 
     /// The job has ended: the process runs, or never did.
@@ -141,12 +171,14 @@ impl Shim {
         };
         let begun = answer.and_then(|(pid, fds)| {
             let pid = pid.first_chunk().map(|pid| i32::from_ne_bytes(*pid));
-            let pidfd = fds.into_iter().next();
+            let mut fds = fds.into_iter();
+            let pidfd = fds.next();
             let none = || Failure::new(Code::Internal, "exec: the job's answer is not whole");
-            pid.zip(pidfd).ok_or_else(none)
+            let (pid, pidfd) = pid.zip(pidfd).ok_or_else(none)?;
+            Ok((pid, pidfd, fds.next()))
         });
-        let (pid, pidfd) = match begun {
-            Ok((pid, pidfd)) => (Pid::from_raw(pid), pidfd),
+        let (pid, pidfd, master) = match begun {
+            Ok((pid, pidfd, master)) => (Pid::from_raw(pid), pidfd, master),
             Err(failure) => {
                 exec.killed.get_or_insert(failure);
                 self.kill_exec(number);
@@ -157,6 +189,9 @@ impl Shim {
         if exec.killed.is_some() {
             self.kill_exec(number);
             return;
+        }
+        if exec.caller.is_some() {
+            self.hand_over(number, master);
         }
         self.listen_to_exec(number);
         if let Some(ended) = self.stray(pid) {
@@ -355,6 +390,7 @@ impl Shim {
     fn forget_exec(&mut self, number: u64) -> Option<Exec> {
         self.reactor.cancel(&Timer::Exec(number));
         self.deafen(number);
+        self.forget_caller(number);
         self.execs.remove(&number)
     }
 
@@ -431,20 +467,18 @@ struct Work {
     id: String,
     group: String,
     process: Process,
-    outputs: [OwnedFd; 2],
+    /// Input, output, errors; none for what is empty, or dropped.
+    streams: [Option<OwnedFd>; 3],
 }
 
 impl Work {
     fn run(self) -> Result<Answer> {
-        let null = open(
-            "/dev/null",
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .call(|| "open(\"/dev/null\")")?;
-        dup2_stdin(&null).call(|| "dup2(0)")?;
-        dup2_stdout(&self.outputs[0]).call(|| "dup2(1)")?;
-        dup2_stderr(&self.outputs[1]).call(|| "dup2(2)")?;
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+            .call(|| "open(\"/dev/null\")")?;
+        let [stdin, stdout, stderr] = self.streams.each_ref();
+        dup2_stdin(stdin.as_ref().unwrap_or(&null)).call(|| "dup2(0)")?;
+        dup2_stdout(stdout.as_ref().unwrap_or(&null)).call(|| "dup2(1)")?;
+        dup2_stderr(stderr.as_ref().unwrap_or(&null)).call(|| "dup2(2)")?;
         let container = Runtime::open(&Root::new(self.root), &self.id)?;
         let spec = container.spec()?;
         let group = container.group(&self.group);
@@ -464,6 +498,7 @@ impl Work {
         };
         let executed = container.exec(&spec, &self.process, &options)?;
         let pid = executed.child.pid.as_raw().to_ne_bytes();
-        Ok((pid.to_vec(), vec![executed.child.pidfd]))
+        let fds = std::iter::once(executed.child.pidfd).chain(executed.master);
+        Ok((pid.to_vec(), fds.collect()))
     }
 }

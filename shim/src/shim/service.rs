@@ -1,12 +1,12 @@
 //! Requests: decoded, begun, and answered at once where nothing has to be waited for.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use ocirun_shim::wire::{
-    Code, ContainerStats, CreateRequest, DeleteRequest, ExecRequest, KillRequest, Request,
-    ResizePtyRequest, Rootfs, SERVICE, StartRequest, StateResponse, StatsRequest, StatsResponse,
-    StopRequest, UpdateRequest,
+    CloseStdinRequest, Code, ContainerStats, CreateRequest, DeleteRequest, ExecRequest,
+    KillRequest, Request, ResizePtyRequest, Rootfs, SERVICE, StartRequest, StateResponse,
+    StatsRequest, StatsResponse, StopRequest, UpdateRequest,
 };
 use prost::Message;
 use runtime_core::kernel::tty::{Size, set_size};
@@ -63,6 +63,18 @@ impl Shim {
                 self.delete(call, &id, force)
             }
             "Exec" => self.exec(call, decode::<ExecRequest>(payload)?),
+            "ExecStream" => {
+                let socket = self.take_fd(call, "the socket")?;
+                self.exec_stream(call, decode(payload)?, socket)
+            }
+            "Attach" => {
+                let socket = self.take_fd(call, "the socket")?;
+                self.attach(call, &decode(payload)?, socket)
+            }
+            "CloseStdin" => {
+                let request: CloseStdinRequest = decode(payload)?;
+                self.close_stdin(call, &request.id)
+            }
             "ResizePty" => self.resize(call, &decode(payload)?),
             "ReopenLog" => {
                 let request: ocirun_shim::wire::ReopenLogRequest = decode(payload)?;
@@ -106,19 +118,20 @@ impl Shim {
 
     fn take_create(&mut self, call: CallId, payload: &[u8]) -> Result<()> {
         let request: CreateRequest = decode(payload)?;
-        let connection = self.connections.get_mut(&call.connection);
         let root = match request.rootfs {
-            Some(Rootfs::Descriptor(true)) => {
-                let none = || Failure::argument("rootfs", "no descriptor came with the request");
-                Some(
-                    connection
-                        .and_then(super::Connection::take_fd)
-                        .ok_or_else(none)?,
-                )
-            }
+            Some(Rootfs::Descriptor(true)) => Some(self.take_fd(call, "rootfs")?),
             _ => None,
         };
         self.create(call, &request, root)
+    }
+
+    /// The descriptor that came with a request.
+    fn take_fd(&mut self, call: CallId, what: &str) -> Result<OwnedFd> {
+        let connection = self.connections.get_mut(&call.connection);
+        let none = || Failure::argument(what, "no descriptor came with the request");
+        connection
+            .and_then(super::Connection::take_fd)
+            .ok_or_else(none)
     }
 
     fn resize(&mut self, call: CallId, request: &ResizePtyRequest) -> Result<()> {

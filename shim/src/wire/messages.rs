@@ -321,6 +321,68 @@ pub struct ExecOutput {
     pub truncated: bool,
 }
 
+/// Runs a process in a container whose streams the caller gets. What was not asked for is empty, or dropped.
+///
+/// Everything that it has started is killed if the caller closes its socket before the end.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecStreamRequest {
+    /// In which container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// `process` of config.json, as JSON. With a terminal, that is its only stream.
+    #[prost(bytes = "vec", tag = "2")]
+    pub process: Vec<u8>,
+    /// Whether the caller writes its standard input.
+    #[prost(bool, tag = "3")]
+    pub stdin: bool,
+    /// Whether the caller reads its standard output.
+    #[prost(bool, tag = "4")]
+    pub stdout: bool,
+    /// Whether the caller reads its standard error.
+    #[prost(bool, tag = "5")]
+    pub stderr: bool,
+}
+
+/// Gives the caller a container's streams, beside its log and others that have them: what it prints from now on, its
+/// input, and its terminal for the size. A caller that does not read is cut off.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttachRequest {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Whether the caller writes the standard input, or what is typed at the terminal.
+    #[prost(bool, tag = "2")]
+    pub stdin: bool,
+    /// Whether the caller reads the standard output, or what the terminal shows.
+    #[prost(bool, tag = "3")]
+    pub stdout: bool,
+    /// Whether the caller reads the standard error.
+    #[prost(bool, tag = "4")]
+    pub stderr: bool,
+}
+
+/// Ends a container's standard input, once all who attached to it have closed it.
+#[derive(Clone, PartialEq, Message)]
+pub struct CloseStdinRequest {
+    /// Which container's.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// A descriptor that comes by the socket of [`ExecStreamRequest`] or [`AttachRequest`]: its bit in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stream {
+    /// Where the input is written to.
+    Stdin = 1,
+    /// Where the output is read.
+    Stdout = 2,
+    /// Where errors are read.
+    Stderr = 4,
+    /// Master of the terminal.
+    Terminal = 8,
+}
+
 /// Gives a container's terminal a size.
 #[derive(Clone, PartialEq, Message)]
 pub struct ResizePtyRequest {
