@@ -67,6 +67,8 @@ pub struct Config {
     pub container: Container,
     /// How pods get their network.
     pub network: Network,
+    /// Where clients of Exec, Attach and PortForward come to.
+    pub streaming: Streaming,
     /// What pods get whose request names one of these.
     pub handlers: BTreeMap<String, Handler>,
     /// How registries are spoken to.
@@ -115,6 +117,20 @@ pub struct Network {
     pub plugin_seconds: u64,
     /// What a configuration is made from when kubelet tells the pods' addresses; empty for none.
     pub template: PathBuf,
+}
+
+/// Where clients of Exec, Attach and PortForward come to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streaming {
+    /// Address and port; port 0 for any that is free.
+    pub listen: std::net::SocketAddr,
+    /// File with the chain of certificates; empty for no TLS.
+    pub tls_certificate: PathBuf,
+    /// File with the key.
+    pub tls_key: PathBuf,
+    /// Seconds without a byte after which a session ends.
+    pub idle_seconds: u64,
 }
 
 /// How registries are spoken to.
@@ -184,6 +200,9 @@ impl Config {
         if self.network.plugin_seconds == 0 {
             return wrong("network.plugin_seconds", "is zero");
         }
+        if self.streaming.idle_seconds == 0 {
+            return wrong("streaming.idle_seconds", "is zero");
+        }
         if self.registry.parallel_layers == 0 {
             return wrong("registry.parallel_layers", "is zero");
         }
@@ -219,6 +238,12 @@ impl Config {
             (
                 "metrics_listen",
                 self.metrics_listen != running.metrics_listen,
+            ),
+            (
+                "streaming.listen and TLS",
+                (self.streaming.listen, &self.streaming.tls_certificate)
+                    != (running.streaming.listen, &running.streaming.tls_certificate)
+                    || self.streaming.tls_key != running.streaming.tls_key,
             ),
             (
                 "cgroup_driver",

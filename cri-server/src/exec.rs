@@ -15,6 +15,17 @@ const MAX_OUTPUT: u64 = 16 << 20;
 /// The longest time, in seconds.
 const LONGEST: i64 = 10 * 365 * 24 * 3600;
 
+/// Refuses what is no command.
+pub(crate) fn check_command(command: &[String]) -> Result<()> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(invalid("cmd", "is empty"));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(invalid("cmd", "has a NUL byte"));
+    }
+    Ok(())
+}
+
 impl Pods {
     /// Runs a program in a container and returns what it prints.
     ///
@@ -27,12 +38,7 @@ impl Pods {
         command: Vec<String>,
         seconds: i64,
     ) -> Result<ExecSyncResponse> {
-        if command.first().is_none_or(String::is_empty) {
-            return Err(invalid("cmd", "is empty"));
-        }
-        if command.iter().any(|word| word.contains('\0')) {
-            return Err(invalid("cmd", "has a NUL byte"));
-        }
+        check_command(&command)?;
         if !(0..=LONGEST).contains(&seconds) {
             return Err(invalid(
                 "timeout",
@@ -48,7 +54,7 @@ impl Pods {
         let path = container.dir().join("config.json");
         let process = blocking(move || {
             let config = std::fs::read(&path).call(|| format!("read {path:?}"))?;
-            exec_process(&config, &command)
+            exec_process(&config, &command, false)
         });
         let request = ExecRequest {
             id: container.id.clone(),

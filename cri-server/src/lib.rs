@@ -40,6 +40,7 @@ pub mod show;
 pub mod signals;
 pub mod spec;
 pub mod stats;
+pub mod streaming;
 pub mod time;
 pub mod validate;
 

@@ -1,6 +1,6 @@
 //! The configuration in force, and its renewal.
 
-use crate::config::{Config, Named};
+use crate::config::{self, Config, Named};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -71,6 +71,10 @@ impl Live {
         config.netns_dir.clone_from(&running.netns_dir);
         config.metrics_listen.clone_from(&running.metrics_listen);
         config.cgroup_driver = running.cgroup_driver;
+        config.streaming = config::Streaming {
+            idle_seconds: config.streaming.idle_seconds,
+            ..running.streaming.clone()
+        };
         (self.set_level)(level(&config));
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(config);

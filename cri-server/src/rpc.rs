@@ -12,6 +12,7 @@ use crate::live::Live;
 use crate::metrics;
 use crate::pods::Pods;
 use crate::stats::Layers;
+use crate::streaming::Streaming;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -30,17 +31,24 @@ pub struct Service {
     images: Arc<Images>,
     pods: Arc<Pods>,
     layers: Arc<Layers>,
+    streaming: Arc<Streaming>,
 }
 
 impl Service {
     /// The services on these.
     #[must_use]
-    pub fn new(live: Arc<Live>, images: Arc<Images>, pods: Arc<Pods>) -> Self {
+    pub fn new(
+        live: Arc<Live>,
+        images: Arc<Images>,
+        pods: Arc<Pods>,
+        streaming: Arc<Streaming>,
+    ) -> Self {
         Self {
             live,
             images,
             pods,
             layers: Arc::default(),
+            streaming,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::images::Images;
 use crate::live::Live;
 use crate::pods::Pods;
 use crate::rpc::Service;
+use crate::streaming::Streaming;
 use crate::{metrics, notify, rootfs};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -37,7 +38,8 @@ pub async fn serve(live: Arc<Live>, shutdown: impl Future<Output = ()>) -> Resul
     if let Some(address) = config.metrics_address() {
         metrics::serve(address, pods.clone())?;
     }
-    let service = Service::new(live, images, pods);
+    let streaming = Streaming::start(pods.clone()).await?;
+    let service = Service::new(live, images, pods, streaming);
     let listener = listen(&config.listen)?;
     notify::tell("READY=1");
     tracing::info!("serving on {}", config.listen.display());

@@ -436,16 +436,22 @@ pub fn modes(options: Option<&NamespaceOption>, at: &str) -> Result<Modes> {
     Ok(modes)
 }
 
-/// `process` for another program in a container that has this configuration.
+/// `process` for another program in a container that has this configuration, at a terminal or not.
 ///
 /// # Errors
 /// `Failed` for what is no configuration.
-pub fn exec_process(config: &[u8], command: &[String]) -> Result<Vec<u8>> {
+pub fn exec_process(config: &[u8], command: &[String], tty: bool) -> Result<Vec<u8>> {
     let bad = |error: serde_json::Error| Error::new(Kind::Failed, format!("config.json: {error}"));
     let mut config: Value = serde_json::from_slice(config).map_err(bad)?;
     let mut process = config["process"].take();
     process["args"] = json!(command);
-    process["terminal"] = json!(false);
+    process["terminal"] = json!(tty);
+    if let (true, Some(env)) = (tty, process["env"].as_array_mut()) {
+        let has_term = |word: &Value| word.as_str().is_some_and(|word| word.starts_with("TERM="));
+        if !env.iter().any(has_term) {
+            env.push(json!("TERM=xterm"));
+        }
+    }
     serde_json::to_vec(&process).map_err(bad)
 }
 

@@ -78,6 +78,22 @@ pub(super) async fn reopen_log(
     Ok(api::ReopenContainerLogResponse {})
 }
 
+pub(super) async fn exec(
+    service: &Service,
+    request: api::ExecRequest,
+) -> Result<api::ExecResponse> {
+    let url = service.streaming.exec(request).await?;
+    Ok(api::ExecResponse { url })
+}
+
+pub(super) async fn attach(
+    service: &Service,
+    request: api::AttachRequest,
+) -> Result<api::AttachResponse> {
+    let url = service.streaming.attach(&request)?;
+    Ok(api::AttachResponse { url })
+}
+
 pub(super) async fn exec_sync(
     service: &Service,
     request: api::ExecSyncRequest,

@@ -56,6 +56,14 @@ pub(super) async fn update(
     Ok(api::UpdatePodSandboxResourcesResponse {})
 }
 
+pub(super) async fn port_forward(
+    service: &Service,
+    request: api::PortForwardRequest,
+) -> Result<api::PortForwardResponse> {
+    let url = service.streaming.port_forward(&request)?;
+    Ok(api::PortForwardResponse { url })
+}
+
 pub(super) async fn status(
     service: &Service,
     request: api::PodSandboxStatusRequest,

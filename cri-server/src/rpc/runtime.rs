@@ -180,23 +180,27 @@ impl RuntimeService for Service {
 
     async fn exec(
         &self,
-        _: Request<api::ExecRequest>,
+        request: Request<api::ExecRequest>,
     ) -> Result<Response<api::ExecResponse>, Status> {
-        answer("Exec", super::not_here("Exec")).await
+        answer("Exec", containers::exec(self, request.into_inner())).await
     }
 
     async fn attach(
         &self,
-        _: Request<api::AttachRequest>,
+        request: Request<api::AttachRequest>,
     ) -> Result<Response<api::AttachResponse>, Status> {
-        answer("Attach", super::not_here("Attach")).await
+        answer("Attach", containers::attach(self, request.into_inner())).await
     }
 
     async fn port_forward(
         &self,
-        _: Request<api::PortForwardRequest>,
+        request: Request<api::PortForwardRequest>,
     ) -> Result<Response<api::PortForwardResponse>, Status> {
-        answer("PortForward", super::not_here("PortForward")).await
+        answer(
+            "PortForward",
+            pods::port_forward(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn container_stats(

@@ -648,7 +648,7 @@ fn a_second_program_is_like_the_first() {
     let mut facts = facts();
     facts.user.uid = 5;
     let spec = built_with(&config, &facts, &ImageProcess::default()).unwrap();
-    let process = exec_process(spec.to_string().as_bytes(), &["ls".into()]).unwrap();
+    let process = exec_process(spec.to_string().as_bytes(), &["ls".into()], false).unwrap();
     let process: Value = serde_json::from_slice(&process).unwrap();
     assert_eq!(process["args"], json!(["ls"]));
     assert_eq!(process["user"]["uid"], 5);
