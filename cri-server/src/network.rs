@@ -11,6 +11,7 @@ pub mod answer;
 pub mod arguments;
 pub mod cache;
 pub mod conf;
+pub mod counters;
 pub mod plugin;
 pub mod ports;
 mod template;

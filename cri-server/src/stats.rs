@@ -2,11 +2,14 @@
 
 use crate::api::{
     ContainerAttributes, ContainerState, ContainerStats, CpuUsage, FilesystemIdentifier,
-    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, PodSandboxAttributes,
-    PodSandboxStats, ProcessUsage, PsiData, PsiStats, SwapUsage, UInt64Value,
+    FilesystemUsage, IoUsage, LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage,
+    NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage, PsiData, PsiStats,
+    SwapUsage, UInt64Value,
 };
 use crate::error::Result;
 use crate::images::blocking;
+use crate::network::INTERFACE;
+use crate::network::counters::{self, Interface};
 use crate::pods::{Container, Pod, Pods};
 use crate::time;
 use ocirun_shim::wire::{self, StatsRequest, StatsResponse};
@@ -123,7 +126,7 @@ impl Pods {
                     major_page_faults: memory(|m| m.major_page_faults),
                     ..MemoryUsage::default()
                 }),
-                network: None,
+                network: self.network_of(pod).await,
                 process: Some(ProcessUsage {
                     timestamp,
                     process_count: value(processes(&self.containers_of(&record.id))),
@@ -133,6 +136,35 @@ impl Pods {
             }),
             windows: None,
         })
+    }
+}
+
+impl Pods {
+    /// What went through a pod's own interfaces; none on the host's network, or where it is gone.
+    async fn network_of(&self, pod: &Pod) -> Option<NetworkUsage> {
+        if !pod.has_network() {
+            return None;
+        }
+        let path = self.network_path(&pod.record.id);
+        let found = counters::of(vec![path]).await.pop().unwrap_or_default();
+        let mut interfaces = found.iter().map(interface).collect::<Vec<_>>();
+        let is_default = |one: &NetworkInterfaceUsage| one.name == INTERFACE;
+        let default = interfaces.iter().position(is_default);
+        Some(NetworkUsage {
+            timestamp: time::now(),
+            default_interface: default.map(|index| interfaces.remove(index)),
+            interfaces,
+        })
+    }
+}
+
+fn interface(found: &Interface) -> NetworkInterfaceUsage {
+    NetworkInterfaceUsage {
+        name: found.name.clone(),
+        rx_bytes: value(found.received.bytes),
+        rx_errors: value(found.received.errors),
+        tx_bytes: value(found.sent.bytes),
+        tx_errors: value(found.sent.errors),
     }
 }
 

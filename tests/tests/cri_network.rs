@@ -9,8 +9,9 @@ mod cri;
 
 use cri::{Node, apart, namespaces, refused};
 use cri_server::api::{
-    NamespaceMode, NetworkConfig, PodSandboxConfig, PodSandboxNetworkStatus, PortMapping,
-    RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
+    NamespaceMode, NetworkConfig, NetworkUsage, PodSandboxConfig, PodSandboxNetworkStatus,
+    PodSandboxStatsRequest, PortMapping, RuntimeConfig, StatusRequest, UInt64Value,
+    UpdateRuntimeConfigRequest,
 };
 use ocirun_tests::{Need, eventually, suite};
 use serde_json::{Value, json};
@@ -137,6 +138,18 @@ impl Bed {
             .collect()
     }
 
+    /// What went through the interfaces of a pod.
+    fn stats(&self, pod: &str) -> NetworkUsage {
+        let request = PodSandboxStatsRequest {
+            pod_sandbox_id: pod.to_owned(),
+        };
+        let stats = self
+            .node
+            .wait(self.node.runtime().pod_sandbox_stats(request));
+        let linux = stats.unwrap().into_inner().stats.unwrap().linux;
+        linux.unwrap().network.unwrap()
+    }
+
     /// Why pods cannot be added to the network; none where they can.
     fn not_ready(&self) -> Option<String> {
         let status = self.node.runtime().status_request();
@@ -261,6 +274,12 @@ fn bridge_with_both_families_and_a_port_of_the_host() {
             assert!(fetched((*address, 80).into()).ends_with("hello\n"));
         }
         assert!(fetched(([127, 0, 0, 1], 12080).into()).ends_with("hello\n"));
+        // What went through it is counted.
+        let stats = bed.stats(&pod);
+        let eth0 = stats.default_interface.unwrap();
+        let bytes = |value: Option<UInt64Value>| value.unwrap().value;
+        assert_eq!((eth0.name.as_str(), stats.interfaces.len()), ("eth0", 0));
+        assert!(bytes(eth0.rx_bytes) > 100 && bytes(eth0.tx_bytes) > 100);
         // A second pod reaches the first.
         let other = bed.pod(|_| {});
         let script = format!("busybox wget -q -O - http://{}/hello", addresses[0]);
