@@ -1,7 +1,7 @@
 //! What requests may be: each refusal names its field, before anything is made.
 
 use crate::api::{ContainerConfig, PodSandboxConfig};
-use crate::error::{Error, Kind, Result, invalid};
+use crate::error::{Result, invalid};
 use crate::network::arguments;
 use crate::spec::{self, Modes, devices, mounts, resources};
 use std::collections::HashMap;
@@ -245,7 +245,8 @@ fn sysctls(sysctls: &HashMap<String, String>, modes: Modes) -> Result<()> {
 /// # Errors
 /// `Invalid` with the field's name.
 pub fn id(text: &str, field: &str) -> Result<()> {
-    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    // Ids of others may be UUIDs: those are not there, which is no error for who ends something.
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
     if text.is_empty() {
         return Err(invalid(field, "is empty"));
     }
