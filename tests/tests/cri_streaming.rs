@@ -546,6 +546,80 @@ fn with_crictl() {
     });
 }
 
+fn behind_certificates() {
+    apart(|| {
+        let mut node = Node::ready();
+        node.kill();
+        let (certificate, key) = (node.path("tls.crt"), node.path("tls.key"));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ])
+            .args([
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            ])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        std::fs::create_dir(node.path("cri.d")).unwrap();
+        let drop_in =
+            format!("[streaming]\ntls_certificate = {certificate:?}\ntls_key = {key:?}\n");
+        std::fs::write(node.path("cri.d/10.toml"), drop_in).unwrap();
+        node.start();
+        let pod = node.pod(|_| {});
+        let id = node.run(&pod, WAITS, |_| {});
+        let url = exec_url(&node, exec_request(&id, "true")).unwrap();
+        assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+        let file = |path: &Path| path.display().to_string();
+        let (certificate, key) = (file(&certificate), file(&key));
+        for transport in ["spdy", "websocket"] {
+            // crictl wants a certificate of its own where it looks at the server's: nobody asks for it.
+            let exec = [
+                "exec",
+                "-r",
+                transport,
+                "--tls-ca",
+                &certificate,
+                "--tls-cert",
+                &certificate,
+            ];
+            let rest = ["--tls-key", &key, &id, "busybox", "echo", "here"];
+            let output = crictl(&node, &[&exec[..], &rest].concat())
+                .output()
+                .unwrap();
+            assert_eq!(output.stdout, b"here\n", "{output:?}");
+        }
+        // Who speaks without TLS is not understood.
+        let address = url
+            .trim_start_matches("https://")
+            .split('/')
+            .next()
+            .unwrap();
+        let mut plain = TcpStream::connect(address).unwrap();
+        plain
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        drop(plain.read_to_end(&mut answer));
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    });
+}
+
 fn ended(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
@@ -566,5 +640,8 @@ suite! {
     ],
     &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Program("crictl"), Need::Program("script")] => [
         with_crictl,
+    ],
+    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Program("crictl"), Need::Program("openssl")] => [
+        behind_certificates,
     ],
 }
