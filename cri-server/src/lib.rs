@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod apparmor;
+pub mod cadvisor;
 pub mod cgroups;
 pub mod config;
 pub mod container;

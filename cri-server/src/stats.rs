@@ -285,7 +285,7 @@ impl Layers {
 }
 
 /// Bytes of disk and inodes of everything below a directory, as far as it can be read.
-fn measure(dir: &Path) -> (u64, u64) {
+pub(crate) fn measure(dir: &Path) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     let (mut bytes, mut inodes) = (0, 0);
     let mut todo = vec![dir.to_owned()];

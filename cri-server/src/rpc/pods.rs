@@ -6,7 +6,7 @@ use crate::api::{PodSandboxFilter, PodSandboxState};
 use crate::error::{Result, invalid};
 use crate::pods::Pod;
 use crate::record::PodResources;
-use crate::{show, time};
+use crate::{cadvisor, show, time};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -183,6 +183,29 @@ pub(super) async fn stream_stats(
     let stats = all_stats(service, request.filter).await?;
     Ok(chunks(stats, |pod_sandbox_stats| {
         api::StreamPodSandboxStatsResponse { pod_sandbox_stats }
+    }))
+}
+
+pub(super) async fn metric_descriptors() -> Result<api::ListMetricDescriptorsResponse> {
+    Ok(api::ListMetricDescriptorsResponse {
+        descriptors: cadvisor::descriptors(),
+    })
+}
+
+pub(super) async fn metrics(service: &Service) -> Result<api::ListPodSandboxMetricsResponse> {
+    Ok(api::ListPodSandboxMetricsResponse {
+        pod_metrics: service.pods.pod_metrics().await?,
+    })
+}
+
+pub(super) async fn stream_metrics(
+    service: &Service,
+) -> Result<Answers<api::StreamPodSandboxMetricsResponse>> {
+    let metrics = service.pods.pod_metrics().await?;
+    Ok(chunks(metrics, |pod_sandbox_metrics| {
+        api::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        }
     }))
 }
 

@@ -309,33 +309,21 @@ impl RuntimeService for Service {
         &self,
         _: Request<api::ListMetricDescriptorsRequest>,
     ) -> Result<Response<api::ListMetricDescriptorsResponse>, Status> {
-        answer(
-            "ListMetricDescriptors",
-            super::not_here("ListMetricDescriptors"),
-        )
-        .await
+        answer("ListMetricDescriptors", pods::metric_descriptors()).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<api::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<api::ListPodSandboxMetricsResponse>, Status> {
-        answer(
-            "ListPodSandboxMetrics",
-            super::not_here("ListPodSandboxMetrics"),
-        )
-        .await
+        answer("ListPodSandboxMetrics", pods::metrics(self)).await
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<api::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        answer(
-            "StreamPodSandboxMetrics",
-            super::not_here("StreamPodSandboxMetrics"),
-        )
-        .await
+        answer("StreamPodSandboxMetrics", pods::stream_metrics(self)).await
     }
 
     async fn runtime_config(
