@@ -230,7 +230,11 @@ impl Out {
     /// The client is gone.
     pub async fn write(&self, channel: Channel, bytes: &[u8]) -> Result<(), Gone> {
         let frame = match self.form {
-            Form::Spdy(streams) => spdy::data(streams[usize::from(channel.number())], bytes),
+            Form::Spdy(streams) => match streams[usize::from(channel.number())] {
+                // Nobody asked for it.
+                0 => return Ok(()),
+                stream => spdy::data(stream, bytes),
+            },
             Form::WebSocket => ws::message(ws::Kind::Binary, [&[channel.number()], bytes]),
         };
         self.queue.send(frame).await
