@@ -186,9 +186,10 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
     };
     resources["devices"] = devices::rules(nodes, privileged).into();
     let mounts = mounts::mounts(&input.config.mounts, facts, privileged)?;
+    let env = process::env(input)?;
     let mut spec = json!({
         "ociVersion": "1.2.0",
-        "process": process(input, &sets)?,
+        "process": process(input, &sets, env.texts)?,
         "root": {"path": facts.root, "readonly": security.readonly_rootfs},
         "mounts": mounts.list,
         "annotations": annotations(input),
@@ -199,6 +200,9 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
             "devices": devices::nodes(nodes),
         },
     });
+    if !env.bytes.is_empty() {
+        spec["annotations"][BYTES] = json!(json!(env.bytes).to_string());
+    }
     let score = i32::try_from(limits.oom_score_adj).unwrap_or_default();
     spec["process"]["oomScoreAdj"] = json!(score.max(facts.least_oom_score));
     if let Some(propagation) = mounts.root_propagation {
@@ -212,13 +216,13 @@ pub fn build(input: &Input<'_>) -> Result<Value> {
     Ok(spec)
 }
 
-fn process(input: &Input<'_>, sets: &Sets) -> Result<Value> {
+fn process(input: &Input<'_>, sets: &Sets, env: Value) -> Result<Value> {
     let user = &input.facts.user;
     Ok(json!({
         "terminal": input.config.tty,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
         "args": process::args(input)?,
-        "env": process::env(input)?,
+        "env": env,
         "cwd": process::cwd(input)?,
         "capabilities": sets.json(),
         "noNewPrivileges": input.security().no_new_privs,
@@ -336,6 +340,9 @@ fn label(spec: &mut Value, input: &Input<'_>) -> Result<()> {
 
 /// The annotation of a pod, or of a container of it, that asks for `ocirun-init`: `true`, `false`, or flags.
 pub const INIT: &str = "org.ocirun.init";
+
+/// The annotation by which the runtime gets variables whose values are no text.
+const BYTES: &str = "org.ocirun.env";
 
 /// What hooks and agents look for, by the names that they know. Of what the pod itself is annotated with, only what it may
 /// decide goes further: others mean something to the runtime.

@@ -27,6 +27,7 @@ pub(crate) mod process;
 pub(crate) mod scheduling;
 pub mod seccomp;
 pub(crate) mod sysctl;
+pub(crate) mod variables;
 
 /// What is to be done for one container, in the kernel's terms.
 #[derive(Debug)]
@@ -84,7 +85,8 @@ impl Plan {
                 "missing: there is no program to run",
             ));
         };
-        let process = process::Process::compile(process, "/process", &mut warnings)?;
+        let mut process = process::Process::compile(process, "/process", &mut warnings)?;
+        process.env.add(variables::of(spec.annotations.as_ref())?);
         process.labels.check(|| host.security(), "/process")?;
         let mount_label = labels::of_mounts(linux.mount_label.as_deref(), || host.security())?;
         let mut mounts = mounts::compile(

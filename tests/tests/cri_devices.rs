@@ -13,7 +13,7 @@ use cri_server::api::{
     Capability, CdiDevice, ContainerConfig, Device, KeyValue, Mount, SecurityProfile,
 };
 use cri_server::relabel;
-use ocirun_tests::{Need, suite};
+use ocirun_tests::{Need, eventually, suite};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use tonic::Code;
@@ -214,9 +214,44 @@ fn a_profile_where_there_is_no_apparmor() {
     });
 }
 
+/// As they come from secrets.
+fn values_of_any_bytes() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        let pair = |key: &str, value: &[u8]| KeyValue {
+            key: key.into(),
+            value: value.to_vec(),
+        };
+        let bytes = |config: &mut ContainerConfig| {
+            config.envs = vec![
+                pair("A", b"text"),
+                pair("A", b"\xff\x01 \xfe"),
+                pair("B", b"\xff"),
+                pair("B", b"text"),
+            ];
+        };
+        let script = "printf %s \"$A\" | hexdump -ve '1/1 \"%02x\"'; echo; echo $B";
+        let id = node.run(&pod, &format!("{script}; sleep 1000"), bytes);
+        let expected = "ff0120fe\ntext\n";
+        let log = node.status(&id).log_path;
+        eventually("it has printed them", || {
+            cri::text(Path::new(&log)) == expected
+        });
+        // Probes have the same.
+        let seen = node.exec(&id, script).unwrap().stdout;
+        assert_eq!(seen, expected.as_bytes());
+        let mut config = node.container_config("true");
+        config.envs = vec![pair("A", b"a\0b")];
+        let answer = node.try_create(&pod, config);
+        refused(answer, Code::InvalidArgument, "config.envs[0].value");
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("busybox")] => [
         devices_and_variables,
+        values_of_any_bytes,
         a_volume_gets_a_label_and_what_it_links_to_does_not,
         devices_of_a_specification_in_yaml,
     ],

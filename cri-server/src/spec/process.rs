@@ -3,6 +3,7 @@
 use super::{ImageProcess, Input};
 use crate::error::{Result, invalid};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -32,7 +33,15 @@ pub(super) fn args(input: &Input<'_>) -> Result<Vec<String>> {
 }
 
 /// The environment: the image's, changed by the request's.
-pub(super) fn env(input: &Input<'_>) -> Result<Value> {
+#[derive(Debug)]
+pub(super) struct Environment {
+    /// `process.env`.
+    pub(super) texts: Value,
+    /// Values that are no text and that JSON cannot have, by names and in hexadecimal digits.
+    pub(super) bytes: BTreeMap<String, String>,
+}
+
+pub(super) fn env(input: &Input<'_>) -> Result<Environment> {
     let mut env = json!([PATH]);
     if input.config.tty {
         set_variable(&mut env, "TERM=xterm");
@@ -41,6 +50,7 @@ pub(super) fn env(input: &Input<'_>) -> Result<Value> {
     for variable in &input.image.env {
         set_variable(&mut env, variable);
     }
+    let mut bytes = BTreeMap::new();
     for (index, pair) in input.config.envs.iter().enumerate() {
         let at = format!("config.envs[{index}]");
         if pair.key.is_empty() || pair.key.contains(['=', '\0']) {
@@ -49,16 +59,24 @@ pub(super) fn env(input: &Input<'_>) -> Result<Value> {
                 format!("{:?} is not a name", pair.key),
             ));
         }
-        let value = std::str::from_utf8(&pair.value)
-            .ok()
-            .filter(|v| !v.contains('\0'));
-        let value = value.ok_or_else(|| {
-            let text = format!("of {:?} is not UTF-8 without NUL bytes", pair.key);
-            invalid(format!("{at}.value"), text)
-        })?;
-        set_variable(&mut env, &format!("{}={value}", pair.key));
+        if pair.value.contains(&0) {
+            let text = format!("of {:?} has a NUL byte", pair.key);
+            return Err(invalid(format!("{at}.value"), text));
+        }
+        // The last counts.
+        bytes.remove(&pair.key);
+        match std::str::from_utf8(&pair.value) {
+            Ok(value) => set_variable(&mut env, &format!("{}={value}", pair.key)),
+            Err(_) => {
+                if let Value::Array(list) = &mut env {
+                    list.retain(|old| !is_named(old, &pair.key));
+                }
+                let digits = pair.value.iter().map(|byte| format!("{byte:02x}"));
+                bytes.insert(pair.key.clone(), digits.collect());
+            }
+        }
     }
-    Ok(env)
+    Ok(Environment { texts: env, bytes })
 }
 
 /// Sets a variable, in its old place where it had one.
@@ -68,14 +86,15 @@ pub(super) fn set_variable(env: &mut Value, variable: &str) {
         *env = json!([variable]);
         return;
     };
-    let is_same = |old: &Value| {
-        let old = old.as_str().and_then(|old| old.split_once('='));
-        old.is_some_and(|(old, _)| old == name)
-    };
-    match list.iter_mut().find(|old| is_same(old)) {
+    match list.iter_mut().find(|old| is_named(old, name)) {
         Some(old) => *old = json!(variable),
         None => list.push(json!(variable)),
     }
+}
+
+fn is_named(variable: &Value, name: &str) -> bool {
+    let pair = variable.as_str().and_then(|pair| pair.split_once('='));
+    pair.is_some_and(|(known, _)| known == name)
 }
 
 /// The working directory.

@@ -30,6 +30,7 @@ use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::plan::scheduling::MemoryPolicy;
 use crate::plan::seccomp::Program;
+use crate::plan::variables;
 use crate::rdt;
 use crate::root;
 use crate::spec::{self, NamespaceKind, Spec};
@@ -118,7 +119,10 @@ impl Container {
             _ => {}
         }
         let mut warnings = Vec::new();
-        let process = Process::compile(process, "/process", &mut warnings)?;
+        let mut process = Process::compile(process, "/process", &mut warnings)?;
+        process
+            .env
+            .add_missing(variables::of(spec.annotations.as_ref())?);
         process.labels.check(SecurityModules::probe, "/process")?;
         let sub = SubCgroup::parse(&options.cgroups)?;
         sub.check(&self.record.cgroup)?;

@@ -1,7 +1,7 @@
 //! The container's program: arguments, environment and identity in the form that the system calls take.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use nix::sys::resource::Resource;
 use nix::sys::stat::Mode;
@@ -237,23 +237,44 @@ impl Environment {
         })
     }
 
+    /// Sets those that are not set.
+    pub(crate) fn add_missing(&mut self, pairs: Vec<CString>) {
+        let known: HashSet<_> = self
+            .strings
+            .strings()
+            .iter()
+            .map(|pair| name_of(pair))
+            .collect();
+        let missing = pairs
+            .into_iter()
+            .filter(|pair| !known.contains(&name_of(pair)));
+        let missing: Vec<_> = missing.collect();
+        self.add(missing);
+    }
+
     /// Sets variables of the runtime's own, such as `LISTEN_FDS`.
     pub(crate) fn add(&mut self, pairs: impl IntoIterator<Item = CString>) {
-        let name = |pair: &CString| {
-            pair.to_bytes()
-                .split(|&byte| byte == b'=')
-                .next()
-                .map(<[u8]>::to_vec)
-        };
+        let mut pairs = pairs.into_iter().peekable();
+        if pairs.peek().is_none() {
+            return;
+        }
         let mut strings = self.strings.strings().to_vec();
         for pair in pairs {
-            match strings.iter_mut().find(|known| name(known) == name(&pair)) {
+            match strings
+                .iter_mut()
+                .find(|known| name_of(known) == name_of(&pair))
+            {
                 Some(known) => *known = pair,
                 None => strings.push(pair),
             }
         }
         self.strings = CStrings::new(strings);
     }
+}
+
+/// The name of a variable.
+fn name_of(pair: &CStr) -> Option<&[u8]> {
+    pair.to_bytes().split(|&byte| byte == b'=').next()
 }
 
 /// Resource limits by name, see getrlimit(2).

@@ -110,7 +110,11 @@ fn config(pod: &Pod) -> Value {
         });
     let new = ["pid", "mount"].map(|kind| json!({ "type": kind }));
     let namespaces: Vec<Value> = new.into_iter().chain(joined).collect();
-    let root_path = pod.file.root.as_deref().unwrap_or_else(|| Path::new("rootfs"));
+    let root_path = pod
+        .file
+        .root
+        .as_deref()
+        .unwrap_or_else(|| Path::new("rootfs"));
     json!({
         "ociVersion": "1.2.0",
         "root": {"path": root_path, "readonly": true},
