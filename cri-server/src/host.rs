@@ -39,8 +39,10 @@ impl Host {
                 own_score.unwrap_or(0)
             },
             has_selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            // And its files are there, by which profiles are loaded.
             has_apparmor: read("/sys/module/apparmor/parameters/enabled")
-                .is_some_and(|text| text.trim() == "Y"),
+                .is_some_and(|text| text.trim() == "Y")
+                && Path::new("/sys/kernel/security/apparmor/profiles").exists(),
         }
     }
 
