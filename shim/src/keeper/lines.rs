@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use memchr::memchr;
+
 /// One stream of output on its way to the log.
 #[derive(Debug)]
 pub(crate) struct Lines {
@@ -12,6 +14,8 @@ pub(crate) struct Lines {
     limit: usize,
     /// A line whose end has not come yet; at most `limit` bytes.
     begun: Vec<u8>,
+    /// What records begin with that are read at one time: `<time> <name> F `.
+    head: Vec<u8>,
 }
 
 impl Lines {
@@ -21,37 +25,48 @@ impl Lines {
             name,
             limit: limit.max(1),
             begun: Vec::new(),
+            head: Vec::new(),
         }
     }
 
     /// Appends the records that `output`, read at `stamp`, completes to `log`.
     pub(crate) fn add(&mut self, output: &[u8], stamp: &str, log: &mut Vec<u8>) {
+        self.begin(stamp);
         let mut rest = output;
-        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end);
-            let line = self.cut(line, stamp, log);
-            self.record(b'F', line, stamp, log);
+            let line = self.cut(line, log);
+            self.record(b'F', line, log);
             self.begun.clear();
             rest = &after[1..];
         }
-        let rest = self.cut(rest, stamp, log);
+        let rest = self.cut(rest, log);
         self.begun.extend_from_slice(rest);
     }
 
     /// Appends what is left of a line that has no end.
     pub(crate) fn finish(&mut self, stamp: &str, log: &mut Vec<u8>) {
         if !self.begun.is_empty() {
-            self.record(b'F', &[], stamp, log);
+            self.begin(stamp);
+            self.record(b'F', &[], log);
             self.begun.clear();
         }
     }
 
+    fn begin(&mut self, stamp: &str) {
+        self.head.clear();
+        for word in [stamp, self.name, "F"] {
+            self.head.extend_from_slice(word.as_bytes());
+            self.head.push(b' ');
+        }
+    }
+
     /// Cuts parts off a line while it is longer than a record, and gives the rest.
-    fn cut<'a>(&mut self, line: &'a [u8], stamp: &str, log: &mut Vec<u8>) -> &'a [u8] {
+    fn cut<'a>(&mut self, line: &'a [u8], log: &mut Vec<u8>) -> &'a [u8] {
         let mut rest = line;
         while self.begun.len() + rest.len() > self.limit {
             let (part, after) = rest.split_at(self.limit - self.begun.len());
-            self.record(b'P', part, stamp, log);
+            self.record(b'P', part, log);
             self.begun.clear();
             rest = after;
         }
@@ -59,11 +74,11 @@ impl Lines {
     }
 
     /// One record of what was begun and `more`.
-    fn record(&self, tag: u8, more: &[u8], stamp: &str, log: &mut Vec<u8>) {
-        log.extend_from_slice(stamp.as_bytes());
-        log.push(b' ');
-        log.extend_from_slice(self.name.as_bytes());
-        log.extend_from_slice(&[b' ', tag, b' ']);
+    fn record(&self, tag: u8, more: &[u8], log: &mut Vec<u8>) {
+        log.reserve(self.head.len() + self.begun.len() + more.len() + 1);
+        log.extend_from_slice(&self.head);
+        let at = log.len() - 2;
+        log[at] = tag;
         log.extend_from_slice(&self.begun);
         log.extend_from_slice(more);
         log.push(b'\n');
