@@ -192,7 +192,14 @@ fn environment_and_directory() {
     };
     let config = request(|c| {
         c.tty = true;
-        c.envs = vec![pair("A", b"request"), pair("C", b"a=b")];
+        c.envs = vec![
+            pair("A", b"request"),
+            pair("C", b"a=b"),
+            pair("D", b"text"),
+            pair("D", b"\xff\x01"),
+            pair("E", b"\xff"),
+            pair("E", b"text"),
+        ];
     });
     let spec = built_with(&config, &facts(), &image).unwrap();
     let env = [
@@ -202,8 +209,11 @@ fn environment_and_directory() {
         "A=request",
         "B=",
         "C=a=b",
+        "E=text",
     ];
     assert_eq!(spec["process"]["env"], json!(env));
+    let bytes = &spec["annotations"]["org.ocirun.env"];
+    assert_eq!(*bytes, json!(r#"{"D":"ff01"}"#));
     assert_eq!(spec["process"]["cwd"], "/srv");
     assert_eq!(spec["process"]["terminal"], true);
     let other = built_with(&request(|c| c.working_dir = "/x".into()), &facts(), &image);
@@ -218,7 +228,7 @@ fn environment_and_directory() {
             "config.envs[0].key",
         ),
         (
-            request(|c| c.envs = vec![pair("A", b"\xff")]),
+            request(|c| c.envs = vec![pair("A", b"a\0b")]),
             "config.envs[0].value",
         ),
         (
