@@ -23,10 +23,7 @@ const INIT: &str = "org.ocirun.init";
 fn node(drop_in: &str) -> Node {
     let labels = json!({"Cmd": ["sh"], "Labels": {INIT: "true"}});
     let mut node = Node::with(FakeRegistry::serving(&busybox(&labels), |_| None));
-    node.kill();
-    std::fs::create_dir(node.path("cri.d")).unwrap();
-    std::fs::write(node.path("cri.d/10.toml"), drop_in).unwrap();
-    node.start();
+    node.configure(drop_in);
     node.pull("busybox:1").unwrap();
     node
 }

@@ -240,18 +240,39 @@ fn logs_and_their_rotation() {
 
 fn killed_for_lack_of_memory() {
     apart(|| {
-        let node = Node::ready();
-        let pod = node.pod(|_| {});
-        let id = node.run(&pod, "x=a; while :; do x=$x$x; done", |c| {
-            c.linux.get_or_insert_default().resources = Some(LinuxContainerResources {
-                memory_limit_in_bytes: 16 << 20,
-                memory_swap_limit_in_bytes: 16 << 20,
-                ..LinuxContainerResources::default()
-            });
-        });
-        let ended = node.ended(&id);
-        assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+        let mut node = Node::ready();
+        node.configure("cgroup_driver = \"cgroupfs\"\n");
+        lacks_memory(&node);
     });
+}
+
+/// systemd removes the cgroup as soon as nothing is in it. With version 1 nobody counts for it then.
+fn killed_for_lack_of_memory_in_a_scope() {
+    apart(|| {
+        let mut node = Node::ready();
+        node.configure("cgroup_driver = \"systemd\"\n");
+        lacks_memory(&node);
+    });
+}
+
+fn lacks_memory(node: &Node) {
+    let pod = node.pod(|_| {});
+    let others = [1, 2].map(|_| node.run(&pod, "sleep 1000", |_| {}));
+    let id = node.run(&pod, "x=a; while :; do x=$x$x; done", |c| {
+        c.linux.get_or_insert_default().resources = Some(LinuxContainerResources {
+            memory_limit_in_bytes: 16 << 20,
+            memory_swap_limit_in_bytes: 16 << 20,
+            ..LinuxContainerResources::default()
+        });
+    });
+    let ended = node.ended(&id);
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+    // It is not told of who was killed by somebody else.
+    for other in others {
+        node.stop(&other, 0).unwrap();
+        let ended = node.status(&other);
+        assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "Error"));
+    }
 }
 
 fn an_image_in_use_may_be_removed() {
@@ -315,5 +336,8 @@ suite! {
     ],
     &[Need::Root, Need::Program("busybox"), Need::Cgroup("memory")] => [
         killed_for_lack_of_memory,
+    ],
+    &[Need::Root, Need::Program("busybox"), Need::CgroupV2("memory"), Need::Systemd] => [
+        killed_for_lack_of_memory_in_a_scope,
     ],
 }

@@ -183,6 +183,14 @@ impl Node {
         });
     }
 
+    /// Starts the server anew, with more configuration.
+    pub fn configure(&mut self, drop_in: &str) {
+        self.kill();
+        std::fs::create_dir(self.path("cri.d")).unwrap();
+        std::fs::write(self.path("cri.d/10.toml"), drop_in).unwrap();
+        self.start();
+    }
+
     /// The server's program with the test's configuration.
     pub fn command(&self) -> Command {
         let mut command = Command::new(server_program());
