@@ -454,7 +454,7 @@ fn with_crictl() {
         let id = node.run(&pod, WAITS, |_| {});
         node.run(&pod, "exec busybox httpd -f -p 80 -h /data/sub", |_| {});
         let shell = node.run(&pod, "while read x; do echo got $x; done", |config| {
-            config.stdin = true
+            config.stdin = true;
         });
         for (transport, port) in [("spdy", 12001), ("websocket", 12002)] {
             let exec = [
