@@ -118,7 +118,7 @@ impl Bed {
     fn try_pod(&self, change: impl FnOnce(&mut PodSandboxConfig)) -> Result<String, Status> {
         self.node.try_pod(|config| {
             namespaces(config, |options| {
-                options.network = NamespaceMode::Pod.into()
+                options.network = NamespaceMode::Pod.into();
             });
             change(config);
         })
@@ -630,7 +630,7 @@ fn many_at_once_get_addresses_of_their_own() {
         let configs = (0..8).map(|_| {
             let mut config = cri::pod_config();
             namespaces(&mut config, |options| {
-                options.network = NamespaceMode::Pod.into()
+                options.network = NamespaceMode::Pod.into();
             });
             config.log_directory = bed.node.path("logs").display().to_string();
             config
