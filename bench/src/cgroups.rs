@@ -164,32 +164,28 @@ fn complete(scratch: &Path) -> io::Result<()> {
     {
         let target = staging.join(&controller);
         fs::create_dir_all(&target)?;
-        sys::mount(Path::new("cgroup"), &target, "cgroup", 0, &controller)?;
+        match sys::mount(Path::new("cgroup"), &target, "cgroup", 0, &controller) {
+            // The cgroup2 mount has it and uses it.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => fs::remove_dir(&target)?,
+            mounted => mounted?,
+        }
     }
     sys::move_mount(&staging, Path::new(MOUNT_POINT))
 }
 
-/// The controllers of all hierarchies mounted in this mount namespace.
+/// The controllers of all version 1 hierarchies mounted in this mount namespace. One that a cgroup2 mount has and does
+/// not use can be had: crun wants none there.
 fn held_controllers() -> io::Result<BTreeSet<String>> {
     let mut held = BTreeSet::new();
     for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-        let Some((left, right)) = line.split_once(" - ") else {
+        let Some((_, right)) = line.split_once(" - ") else {
             continue;
         };
-        let (Some(target), Some(kind), Some(options)) = (
-            left.split(' ').nth(4),
-            right.split(' ').next(),
-            right.split(' ').nth(2),
-        ) else {
-            continue;
-        };
-        match kind {
-            "cgroup" => held.extend(options.split(',').map(str::to_owned)),
-            "cgroup2" => {
-                let controllers = fs::read_to_string(Path::new(target).join("cgroup.controllers"))?;
-                held.extend(controllers.split_whitespace().map(str::to_owned));
-            }
-            _ => {}
+        let mut fields = right.split(' ');
+        if fields.next() == Some("cgroup")
+            && let Some(options) = fields.nth(1)
+        {
+            held.extend(options.split(',').map(str::to_owned));
         }
     }
     Ok(held)

@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 /// Peers looked for in PATH and in the directories for administrators.
 const PEERS: [&str; 3] = ["runc", "crun", "youki"];
 
+/// The PID 1 of containers.
+const INIT: &str = "ocirun-init";
+
 /// A runtime, with runc's command line.
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -77,8 +80,7 @@ impl Node {
         Ok(Self {
             daemon: one("cri-server", "ocirun-cri")?,
             images: one("image-store", "ocirun-image")?,
-            // Its build script puts it beside the others.
-            init: shim.with_file_name("ocirun-init"),
+            init: shim.with_file_name(INIT),
         })
     }
 }
@@ -173,7 +175,7 @@ fn version(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Builds a package of the workspace for release and returns its programs; where the variable `BENCH_PROGRAMS` names a
+/// Builds a package of the workspace for release, installs its programs and returns them; where the variable `BENCH_PROGRAMS` names a
 /// directory, they were built before and lie there.
 fn build(package: &str) -> Result<Vec<PathBuf>, String> {
     if let Some(directory) = env::var_os("BENCH_PROGRAMS") {
@@ -208,7 +210,24 @@ fn build(package: &str) -> Result<Vec<PathBuf>, String> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message["executable"].as_str().map(PathBuf::from)
     };
-    Ok(messages.lines().filter_map(artifact).collect())
+    let mut built: Vec<PathBuf> = messages.lines().filter_map(artifact).collect();
+    // A build script puts it beside the shim.
+    let shim = built.iter().find(|path| path.ends_with("ocirun-shim"));
+    built.extend(shim.map(|shim| shim.with_file_name(INIT)));
+    built.iter().map(|path| install(path)).collect()
+}
+
+/// Copies a program as an installation does. The page cache has what a linker wrote in the smallest pages, and each start
+/// would pay for it with faults that no user sees.
+fn install(program: &Path) -> Result<PathBuf, String> {
+    let directory = workspace().join("target/bench/programs");
+    let installed = directory.join(program.file_name().unwrap_or_default());
+    let new = installed.with_extension("new");
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::copy(program, &new))
+        .and_then(|_| std::fs::rename(&new, &installed))
+        .map_err(|error| format!("install {}: {error}", program.display()))?;
+    Ok(installed)
 }
 
 /// The root of the workspace that the bench was built from.
