@@ -13,6 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 /// In the place of an offset in the log: all before has to outlive a power loss.
 pub const FLUSH: u64 = u64::MAX;
 
+/// Where ext4's superblock begins, and how long it is, in bytes.
+const SUPERBLOCK: usize = 1024;
+
 /// What reached the disk.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -182,6 +185,12 @@ impl<'a> Replay<'a> {
         for event in &before[flushed..] {
             let Event::Write(offset, data) = event else {
                 continue;
+            };
+            // ext4 has the disk write its superblock in one piece; the one it mounts by has no second.
+            let granule = if *offset <= SUPERBLOCK && SUPERBLOCK < offset + data.len() {
+                granule.max(SUPERBLOCK)
+            } else {
+                granule
             };
             for (piece, data) in data.chunks(granule).enumerate() {
                 if survives() {

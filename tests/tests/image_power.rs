@@ -10,7 +10,7 @@
 
 use ocirun_tests::disk::{Disk, Replay, mount_image, on_a_disk};
 use ocirun_tests::image_support::{Bed, Dice, FakeRegistry, Image, Tar, honest, listing, noise};
-use ocirun_tests::{Need, suite};
+use ocirun_tests::{Need, eventually, suite};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -76,8 +76,15 @@ fn boot_as(dir: &Path, id: &str) {
     nix::mount::mount(Some(&file), at, None::<&str>, flags, None::<&str>).unwrap();
 }
 
+/// Whoever looks at the memory of a process (ps does) keeps what it had mapped for a moment longer than it lives.
 fn unmount(at: &Path) {
-    nix::mount::umount2(at, nix::mount::MntFlags::empty()).unwrap();
+    eventually(
+        "nobody uses what is unmounted",
+        || match nix::mount::umount2(at, nix::mount::MntFlags::empty()) {
+            Err(nix::errno::Errno::EBUSY) => false,
+            done => done.is_ok() || panic!("umount {at:?}: {done:?}"),
+        },
+    );
 }
 
 /// What was listed after each command, and how much had been recorded when it returned.
