@@ -35,6 +35,7 @@ mod container;
 pub mod disk;
 mod harness;
 pub mod image_support;
+pub mod logs;
 pub mod machine;
 mod need;
 mod outside;

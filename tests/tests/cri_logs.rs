@@ -12,19 +12,11 @@ mod cri;
 
 use cri::{Node, apart};
 use cri_server::api::{ContainerState, Mount, ReopenContainerLogRequest};
+use ocirun_tests::logs::{log_size, numbered_lines};
 use ocirun_tests::{Need, PROBE, probe_program, suite};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How many lines, and after how many bytes a log is rotated.
-fn size() -> (u64, u64) {
-    match std::env::var("OCIRUN_TEST_LINES") {
-        Ok(text) => (text.parse().unwrap(), 10 << 20),
-        Err(_) => (200_000, 1 << 20),
-    }
-}
 
 /// How a log is rotated while the server is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,19 +85,7 @@ impl Rotation {
 
     /// Reads a log to which nothing comes any more.
     fn take(&mut self, log: &Path) {
-        for line in BufReader::new(File::open(log).unwrap()).split(b'\n') {
-            let line = String::from_utf8(line.unwrap()).unwrap();
-            let words: Vec<&str> = line.splitn(4, ' ').collect();
-            let [stamp, stream, tag, text] = words[..] else {
-                panic!("a torn line: {line:?}");
-            };
-            assert!(stamp.len() == 30 && stamp.ends_with('Z'), "{line:?}");
-            assert_eq!((stream, tag), ("stdout", "F"), "{line:?}");
-            if text == "null" {
-                continue;
-            }
-            assert_eq!(text.len(), 99, "{line:?}");
-            let number: u64 = text[..12].parse().unwrap();
+        for number in numbered_lines(File::open(log).unwrap()) {
             assert_eq!(number, self.next, "after {} rotations", self.done);
             self.next += 1;
         }
@@ -126,7 +106,7 @@ fn reopen(node: &Node, id: &str, within: Duration) -> bool {
 
 fn every_line_is_there_once_though_the_server_is_killed() {
     apart(|| {
-        let (count, limit) = size();
+        let (count, limit) = log_size();
         let mut node = Node::ready();
         let pod = node.pod(|_| {});
         let id = node.run(&pod, "", |config| {

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Pid, mkfifo};
 use ocirun_shim::wire::{Code, CreateRequest, ReopenLogRequest};
+use ocirun_tests::logs::{log_size, numbered_lines};
 use ocirun_tests::pod::{Client, Pod, exec_request, is_alive};
 use ocirun_tests::{Bundle, Need, PROBE, eventually, suite};
-
-/// How many lines, and after how many bytes a log is rotated.
-fn size() -> (u64, u64) {
-    match std::env::var("OCIRUN_TEST_LINES") {
-        Ok(text) => (text.parse().unwrap(), 10 << 20),
-        Err(_) => (200_000, 1 << 20),
-    }
-}
 
 fn printing(count: u64) -> Bundle {
     Bundle::new().probe(&["lines", "0", &count.to_string()])
@@ -59,27 +52,8 @@ fn rotate(pod: &Pod, client: &mut Client, limit: u64) -> Vec<PathBuf> {
 /// Numbers of the lines of `logs`, each of which must be whole.
 fn numbers(logs: &[PathBuf]) -> Vec<u64> {
     let logs = logs.iter().filter(|log| log.exists());
-    logs.flat_map(|log| numbers_of(File::open(log).unwrap()))
+    logs.flat_map(|log| numbered_lines(File::open(log).unwrap()))
         .collect()
-}
-
-fn numbers_of(log: impl Read) -> Vec<u64> {
-    let lines = BufReader::new(log).split(b'\n');
-    let number = |line: std::io::Result<Vec<u8>>| {
-        let line = String::from_utf8(line.unwrap()).unwrap();
-        let words: Vec<&str> = line.splitn(4, ' ').collect();
-        let [stamp, stream, tag, text] = words[..] else {
-            panic!("a torn line: {line:?}");
-        };
-        assert!(stamp.len() == 30 && stamp.ends_with('Z'), "{line:?}");
-        assert_eq!((stream, tag), ("stdout", "F"), "{line:?}");
-        if text == "null" {
-            return None;
-        }
-        assert_eq!(text.len(), 99, "{line:?}");
-        Some(text[..12].parse().unwrap())
-    };
-    lines.filter_map(number).collect()
 }
 
 #[track_caller]
@@ -93,7 +67,7 @@ fn all_are_there(numbers: &[u64], count: u64) {
 }
 
 fn every_line_is_there_once_across_rotations() {
-    let (count, limit) = size();
+    let (count, limit) = log_size();
     let pod = Pod::new();
     let mut client = pod.client();
     let bundle = printing(count);
@@ -104,7 +78,7 @@ fn every_line_is_there_once_across_rotations() {
 }
 
 fn every_line_is_there_once_though_the_shim_is_killed() {
-    let (count, _) = size();
+    let (count, _) = log_size();
     let pod = Pod::new();
     let mut client = pod.client();
     let bundle = printing(count);
@@ -178,7 +152,7 @@ fn a_log_that_stalls_holds_only_its_own_container() {
     // The last line may have been cut by the end of who printed it.
     let end = text.iter().rposition(|&byte| byte == b'\n').unwrap();
     let start = text[..end].iter().rposition(|&byte| byte == b'\n').unwrap();
-    let numbers = numbers_of(&text[..start]);
+    let numbers: Vec<u64> = numbered_lines(&text[..start]).collect();
     assert!(numbers.len() > 1000, "{}", numbers.len());
     all_are_there(&numbers, numbers.len() as u64);
 }

@@ -42,6 +42,15 @@ fn ask(url: &str, headers: &[(&str, &str)]) -> (TcpStream, String) {
     (stream, String::from_utf8(answer).unwrap())
 }
 
+/// Whether anything comes at once.
+fn has_more(stream: &TcpStream) -> bool {
+    let soon = Duration::from_millis(200);
+    stream.set_read_timeout(Some(soon)).unwrap();
+    let found = stream.peek(&mut [0]);
+    stream.set_read_timeout(Some(HANGS)).unwrap();
+    found.is_ok_and(|length| length > 0)
+}
+
 /// The answer to a request, without its body.
 pub fn get(url: &str, headers: &[(&str, &str)]) -> String {
     ask(url, headers).1
@@ -134,18 +143,9 @@ impl Web {
 
     /// Whether a text was said, as far as anything comes at once.
     pub fn has(&mut self, channel: usize, text: &[u8]) -> bool {
-        let mut byte = [0];
-        self.stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
-        while self.stream.peek(&mut byte).is_ok_and(|length| length > 0) {
-            self.stream.set_read_timeout(Some(HANGS)).unwrap();
+        while has_more(&self.stream) {
             self.read();
-            self.stream
-                .set_read_timeout(Some(Duration::from_millis(200)))
-                .unwrap();
         }
-        self.stream.set_read_timeout(Some(HANGS)).unwrap();
         self.said[channel]
             .windows(text.len())
             .any(|part| part == text)
@@ -304,18 +304,9 @@ impl Spdy {
 
     /// Whether a text was said, as far as anything comes at once.
     pub fn has(&mut self, stream: u32, text: &[u8]) -> bool {
-        let mut byte = [0];
-        self.stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .unwrap();
-        while self.stream.peek(&mut byte).is_ok_and(|length| length > 0) {
-            self.stream.set_read_timeout(Some(HANGS)).unwrap();
+        while has_more(&self.stream) {
             self.read();
-            self.stream
-                .set_read_timeout(Some(Duration::from_millis(200)))
-                .unwrap();
         }
-        self.stream.set_read_timeout(Some(HANGS)).unwrap();
         self.received(stream)
             .windows(text.len())
             .any(|part| part == text)
