@@ -14,6 +14,7 @@ use crate::live::Live;
 use crate::network::Networks;
 use crate::program::View;
 use crate::record::{self, Phase, PodResources, Sandbox};
+use crate::sandbox::sandbox_file;
 use crate::shim_client::Shim;
 use crate::spec::Modes;
 use crate::validate;
@@ -90,13 +91,15 @@ struct State {
 /// A pod.
 #[derive(Debug)]
 pub struct Pod {
-    /// What it was made from; its phase is that of the last write.
+    /// What it was made from. What changes of it is in [`PodNow`], and written by [`Self::rewrite`].
     pub record: Sandbox,
     /// Its namespaces, as asked for.
     pub modes: Modes,
     /// Its files.
     pub dir: PodDirectory,
     now: Mutex<PodNow>,
+    /// Held while its record is written.
+    writing: Mutex<()>,
 }
 
 /// What changes about a pod.
@@ -136,6 +139,7 @@ impl Pod {
             modes,
             dir,
             now: Mutex::new(now),
+            writing: Mutex::default(),
         }
     }
 
@@ -150,14 +154,30 @@ impl Pod {
         change(&mut lock(&self.now))
     }
 
-    /// Its record, in this phase.
-    #[must_use]
-    pub fn written(&self, phase: Phase) -> Sandbox {
-        Sandbox {
-            phase,
-            resources: self.now().resources,
+    /// Writes its record with whether it was stopped and its resources as `change` leaves them, and takes that for what
+    /// is once it is written. One at a time, so that no older state is written last.
+    ///
+    /// # Errors
+    /// Those of `change` and of the file system; then nothing has changed.
+    pub fn rewrite(&self, change: impl FnOnce(&mut PodNow) -> Result<()>) -> Result<()> {
+        let _turn = lock(&self.writing);
+        let mut new = self.now();
+        change(&mut new)?;
+        let record = Sandbox {
+            phase: if new.is_stopped {
+                Phase::Stopped
+            } else {
+                Phase::Made
+            },
+            resources: new.resources.clone(),
             ..self.record.clone()
-        }
+        };
+        record::write(&sandbox_file(&self.dir), &record)?;
+        self.change(|now| {
+            now.is_stopped |= new.is_stopped;
+            now.resources = new.resources;
+        });
+        Ok(())
     }
 
     /// The shim.

@@ -142,7 +142,15 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// Those of reading /dev/urandom.
 pub fn new_id() -> Result<String> {
-    let mut bytes = [0; 32];
+    random::<32>()
+}
+
+/// `N` bytes that nobody can guess, in hexadecimal digits.
+///
+/// # Errors
+/// Those of reading /dev/urandom.
+pub fn random<const N: usize>() -> Result<String> {
+    let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .call(|| "read /dev/urandom")?;

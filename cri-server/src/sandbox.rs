@@ -108,9 +108,8 @@ impl Pods {
         timed("shim", self.start_shim(pod)).await?;
         timed("connect", self.connect(pod)).await?;
         timed("network", self.join_network(pod)).await?;
-        let record = pod.written(Phase::Made);
-        let path = sandbox_file(&pod.dir);
-        blocking(move || record::write(&path, &record)).await
+        let made = pod.clone();
+        blocking(move || made.rewrite(|_| Ok(()))).await
     }
 
     /// Removes a pod that was not made to the end.
@@ -237,10 +236,14 @@ impl Pods {
     }
 
     async fn end_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
-        let record = pod.written(Phase::Stopped);
-        let path = sandbox_file(&pod.dir);
-        blocking(move || record::write(&path, &record)).await?;
-        pod.change(|now| now.is_stopped = true);
+        let stopped = pod.clone();
+        let write = move || {
+            stopped.rewrite(|now| {
+                now.is_stopped = true;
+                Ok(())
+            })
+        };
+        blocking(write).await?;
         let shim = self.shim_of(pod).await?;
         shim.call::<Empty>("StopPod", &StopPodRequest {}, None)
             .await?;
@@ -299,13 +302,17 @@ impl Pods {
             };
             resources::resources(&limits, self.host.has_swap, field)?;
         }
-        if pod.now().is_stopped {
-            let text = format!("pod_sandbox_id: pod {} was stopped", pod.record.id);
-            return Err(Error::new(Kind::WrongState, text));
-        }
-        pod.change(|now| now.resources = wanted);
-        let (path, record) = (sandbox_file(&pod.dir), pod.written(Phase::Made));
-        blocking(move || record::write(&path, &record)).await
+        let write = move || {
+            pod.rewrite(|now| {
+                if now.is_stopped {
+                    let text = format!("pod_sandbox_id: pod {} was stopped", pod.record.id);
+                    return Err(Error::new(Kind::WrongState, text));
+                }
+                now.resources = wanted;
+                Ok(())
+            })
+        };
+        blocking(write).await
     }
 
     /// Ends the shim and removes all files of a pod.

@@ -32,7 +32,7 @@ pub(super) fn args(input: &Input<'_>) -> Result<Vec<String>> {
     Ok(args)
 }
 
-/// The environment: the image's, changed by the request's.
+/// What a process finds in its environment.
 #[derive(Debug)]
 pub(super) struct Environment {
     /// `process.env`.
@@ -41,6 +41,7 @@ pub(super) struct Environment {
     pub(super) bytes: BTreeMap<String, String>,
 }
 
+/// The environment: the image's, changed by the request's.
 pub(super) fn env(input: &Input<'_>) -> Result<Environment> {
     let mut env = json!([PATH]);
     if input.config.tty {

@@ -145,8 +145,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     }
 
     async fn send(&mut self, frame: Vec<u8>) -> io::Result<()> {
-        let sent = self.guard.hand_over(self.queue.send(frame)).await?;
-        sent.map_err(|_| io::ErrorKind::ConnectionReset.into())
+        self.guard.send(&self.queue, frame).await
     }
 }
 

@@ -1,8 +1,7 @@
 //! What the address of a stream holds in the place of who may use it: 128 bits that nobody can guess, for one use.
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,11 +26,7 @@ impl<T> Tokens<T> {
     /// # Errors
     /// `Exhausted` where too many wait; those of reading /dev/urandom.
     pub fn put(&self, request: T) -> Result<String> {
-        let mut bytes = [0; 16];
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .call(|| "read /dev/urandom")?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = crate::record::random::<16>()?;
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, (since, _)| since.elapsed() < LIFE);
         if waiting.len() >= MOST {

@@ -109,6 +109,15 @@ impl Guard {
         }
     }
 
+    /// Queues a frame of the reader's own: an answer, or a refusal.
+    ///
+    /// # Errors
+    /// As for [`Self::hand_over`].
+    pub async fn send(&self, queue: &Queue, frame: Vec<u8>) -> io::Result<()> {
+        let sent = self.hand_over(queue.send(frame)).await?;
+        sent.map_err(|Gone| io::ErrorKind::ConnectionReset.into())
+    }
+
     fn has_hung_up(&self) -> bool {
         let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&*self.socket, ends)];
