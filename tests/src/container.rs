@@ -42,6 +42,42 @@ impl Container {
         }
     }
 
+    /// One whose PID 1 traps all signals and ends on SIGTERM.
+    #[must_use]
+    pub fn trapping() -> Self {
+        Bundle::new().probe(&["trap"]).container()
+    }
+
+    /// One whose PID 1 ignores all signals that can be ignored.
+    #[must_use]
+    pub fn pausing() -> Self {
+        Bundle::new().probe(&["pause"]).container()
+    }
+
+    /// Creates it.
+    #[must_use]
+    pub fn created(self) -> Self {
+        self.create().ok();
+        self
+    }
+
+    /// Runs it until its probe has said that it is ready.
+    #[must_use]
+    pub fn running(self) -> Self {
+        let run = self.run_detached().ok();
+        eventually("ready", || run.stdout().contains("ready"));
+        self
+    }
+
+    /// Runs and kills it.
+    #[must_use]
+    pub fn stopped(self) -> Self {
+        let container = self.running();
+        container.kill("KILL").ok();
+        container.wait_for_status("stopped");
+        container
+    }
+
     /// Calls the runtime as this user, to whom bundle and state directory are given.
     ///
     /// # Panics

@@ -37,6 +37,7 @@ mod harness;
 pub mod image_support;
 pub mod logs;
 pub mod machine;
+pub mod mounts;
 mod need;
 mod outside;
 pub mod pod;

@@ -331,11 +331,12 @@ fn ctr_run(
 fn containerd_runs_in_the_foreground() {
     let container = Bundle::new().container();
     let daemon = containerd(&container);
+    // ctr gives up on output that it has not begun to read when the program ends.
     let run = ctr_run(
         &daemon,
         &container,
         &["--rm"],
-        &["/bin/probe", "report", ",", "exit", "3"],
+        &["/bin/probe", "report", ",", "sleep", "1", ",", "exit", "3"],
     );
     assert_eq!(run.code(), 3, "{run}");
     assert_eq!(run.values()[0]["pid"], 1);

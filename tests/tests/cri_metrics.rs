@@ -21,19 +21,32 @@ fn listed(node: &Node) -> Vec<PodSandboxMetrics> {
     answer.unwrap().into_inner().pod_metrics
 }
 
+/// The names of labels, by metrics.
+fn described(node: &Node) -> HashMap<String, Vec<String>> {
+    let mut client = node.runtime();
+    let answer = node.wait(client.list_metric_descriptors(ListMetricDescriptorsRequest {}));
+    let all = answer.unwrap().into_inner().descriptors.into_iter();
+    all.map(|one| (one.name, one.label_keys)).collect()
+}
+
+/// Whether a machine, or a pod without a network of its own, may have nothing to tell of it.
+fn depends(metric: &str) -> bool {
+    [
+        "_network_",
+        "_pressure_",
+        "_hugetlb_",
+        "_blkio_",
+        "_fs_reads",
+        "_fs_writes",
+    ]
+    .iter()
+    .any(|part| metric.contains(part))
+}
+
 fn described_and_counted() {
     apart(|| {
         let node = Node::ready();
-        let mut client = node.runtime();
-        let descriptors = node
-            .wait(client.list_metric_descriptors(ListMetricDescriptorsRequest {}))
-            .unwrap()
-            .into_inner()
-            .descriptors;
-        let keys = descriptors
-            .into_iter()
-            .map(|descriptor| (descriptor.name, descriptor.label_keys))
-            .collect::<HashMap<_, _>>();
+        let keys = described(&node);
         assert_eq!(keys.len(), 56);
         let pod = node.pod(|_| {});
         let script = "exec 3>/dev/null 4>/dev/null; busybox sleep 1000 & wait";
@@ -90,25 +103,18 @@ fn described_and_counted() {
         let status = node.status(&id);
         let started = u64::try_from(status.started_at / 1_000_000_000).unwrap();
         assert_eq!(number("container_start_time_seconds"), started);
-        // Everything but what depends on the machine, and the network of a pod that has none of its own.
         let there = metrics
             .iter()
             .map(|m| m.name.as_str())
             .collect::<HashSet<_>>();
         for name in keys.keys() {
-            let depends = [
-                "_network_",
-                "_pressure_",
-                "_hugetlb_",
-                "_blkio_",
-                "_fs_reads",
-                "_fs_writes",
-            ];
-            let depends = depends.iter().any(|part| name.contains(part));
-            assert!(depends || there.contains(name.as_str()), "{name}");
+            assert!(depends(name) || there.contains(name.as_str()), "{name}");
         }
         let mut streamed = node
-            .wait(client.stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {}))
+            .wait(
+                node.runtime()
+                    .stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest {}),
+            )
             .unwrap()
             .into_inner();
         let part = node.wait(streamed.message()).unwrap().unwrap();

@@ -7,15 +7,13 @@
 
 mod cri;
 
-use cri::{Node, apart, namespaces, refused, spec};
+use cri::{Node, apart, namespaces, refused};
 use cri_server::api::security_profile::ProfileType;
 use cri_server::api::{
     Capability, ContainerConfig, Int64Value, LinuxContainerConfig, LinuxContainerSecurityContext,
-    Mount, MountPropagation, NamespaceMode, NamespaceOption, PodSandboxConfig, SecurityProfile,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, SecurityProfile,
 };
-use nix::mount::{MsFlags, mount, umount};
 use ocirun_tests::{Need, suite};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use tonic::Code;
 
@@ -307,201 +305,11 @@ fn namespaces_shared_and_not() {
     });
 }
 
-fn bind(source: &Path, target: &Path) {
-    mount(
-        Some(source),
-        target,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .unwrap();
-}
-
-fn volumes_of_the_host() {
-    apart(|| {
-        let node = ready();
-        let base = node.path("volumes");
-        std::fs::create_dir(&base).unwrap();
-        bind(&base, &base);
-        mount(
-            None::<&str>,
-            &base,
-            None::<&str>,
-            MsFlags::MS_SHARED,
-            None::<&str>,
-        )
-        .unwrap();
-        std::fs::create_dir_all(base.join("real/sub")).unwrap();
-        std::fs::write(base.join("real/file"), "content\n").unwrap();
-        symlink("real", base.join("link")).unwrap();
-        let volume = |name: &str, change: &dyn Fn(&mut Mount)| {
-            let mut mount = Mount {
-                container_path: "/v".into(),
-                host_path: base.join(name).display().to_string(),
-                ..Mount::default()
-            };
-            change(&mut mount);
-            vec![mount]
-        };
-        let pod = node.pod(|c| {
-            c.linux
-                .get_or_insert_default()
-                .security_context
-                .get_or_insert_default()
-                .privileged = true;
-        });
-        let seen = node.output(
-            &pod,
-            "cat /v/file; touch /v/new; cat /v/file > /v/copy",
-            |c| c.mounts = volume("link", &|_| {}),
-        );
-        assert_eq!(seen, "content\n");
-        assert!(base.join("real/new").exists());
-        let id = node.run(&pod, "true", |c| {
-            c.mounts = volume("missing/deep", &|m| m.readonly = true);
-        });
-        let shown = node.status(&id).mounts;
-        assert_eq!(shown, volume("missing/deep", &|m| m.readonly = true));
-        assert!(base.join("missing/deep").is_dir());
-        // A mount below: writable under a plain read-only one, and not under a recursive one.
-        bind(&base.join("missing"), &base.join("real/sub"));
-        let script =
-            "touch /v/a 2>/dev/null && echo top; touch /v/sub/a 2>/dev/null && echo below; true";
-        let plain = node.output(&pod, script, |c| {
-            c.mounts = volume("real", &|m| m.readonly = true);
-        });
-        assert_eq!(plain, "below\n");
-        let recursive = node.output(&pod, script, |c| {
-            c.mounts = volume("real", &|m| {
-                m.readonly = true;
-                m.recursive_read_only = true;
-            });
-        });
-        assert_eq!(recursive, "");
-        // Mounts made later, on either side.
-        let waits = "while [ ! -e /v/go ]; do sleep 0.1; done; ls /v/late; mount -t tmpfs x /v/inner 2>&1; true";
-        for (propagation, outside_seen, inside_seen) in [
-            (MountPropagation::PropagationPrivate, false, false),
-            (MountPropagation::PropagationHostToContainer, true, false),
-            (MountPropagation::PropagationBidirectional, true, true),
-        ] {
-            let dir = base.join(format!("p{}", propagation as i32));
-            for name in ["late", "inner"] {
-                std::fs::create_dir_all(dir.join(name)).unwrap();
-            }
-            let name = dir.file_name().unwrap().to_str().unwrap();
-            let id = node.run(&pod, waits, |c| {
-                c.mounts = volume(name, &|m| m.propagation = propagation.into());
-                secure(c, |s| s.privileged = true);
-            });
-            mount(
-                Some("late"),
-                &dir.join("late"),
-                Some("tmpfs"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .unwrap();
-            std::fs::write(dir.join("late/seen"), "").unwrap();
-            std::fs::write(dir.join("go"), "").unwrap();
-            node.ended(&id);
-            let log = cri::text(Path::new(&node.status(&id).log_path));
-            assert_eq!(log.contains("seen"), outside_seen, "{propagation:?}");
-            let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
-            let inner = dir.join("inner").display().to_string();
-            assert_eq!(
-                table.contains(&inner),
-                inside_seen,
-                "{propagation:?}: {log}"
-            );
-            umount(&dir.join("late")).unwrap();
-            if inside_seen {
-                umount(&dir.join("inner")).unwrap();
-            }
-        }
-        for (change, words) in [
-            (
-                &(|m: &mut Mount| m.recursive_read_only = true) as &dyn Fn(&mut Mount),
-                "recursive_read_only",
-            ),
-            (
-                &|m: &mut Mount| m.container_path = "/a/../b".into(),
-                "container_path",
-            ),
-        ] {
-            let mut config = node.container_config("true");
-            config.mounts = volume("real", change);
-            refused(node.try_create(&pod, config), Code::InvalidArgument, words);
-        }
-        node.remove_pod(&pod);
-        umount(&base.join("real/sub")).unwrap();
-        umount(&base).unwrap();
-        node.assert_nothing_left();
-    });
-}
-
-fn images_as_volumes() {
-    apart(|| {
-        let node = ready();
-        let pod = node.pod(|_| {});
-        let id = node.pull("volume:1").unwrap();
-        let volume = |sub: &str| Mount {
-            container_path: "/v".into(),
-            readonly: true,
-            image: Some(spec(&node.image("volume:1"))),
-            image_sub_path: sub.into(),
-            ..Mount::default()
-        };
-        let script = "cat /v/data/sub/hello; touch /v/x 2>/dev/null || echo read-only";
-        let container = node.run(&pod, script, |c| c.mounts = vec![volume("")]);
-        let status = node.ended(&container);
-        assert_eq!(cri::text(Path::new(&status.log_path)), "hello\nread-only\n");
-        assert_eq!(status.mounts[0].image.as_ref().unwrap().image_ref, id);
-        let seen = node.output(&pod, "cat /v/hello", |c| {
-            c.mounts = vec![volume("data/sub")];
-        });
-        assert_eq!(seen, "hello\n");
-        let file = node.output(&pod, "cat /v", |c| {
-            c.mounts = vec![volume("data/sub/hello")];
-        });
-        assert_eq!(file, "hello\n");
-        for (mount, code, words) in [
-            (volume("no/such"), Code::Unknown, "ImageVolumeMountFailed: "),
-            (volume("../etc"), Code::Unknown, "ImageVolumeMountFailed: "),
-            (
-                Mount {
-                    readonly: false,
-                    ..volume("")
-                },
-                Code::InvalidArgument,
-                "readonly",
-            ),
-            (
-                Mount {
-                    image: Some(spec("absent.example/x:1")),
-                    ..volume("")
-                },
-                Code::NotFound,
-                "config.mounts[0].image.image",
-            ),
-        ] {
-            let mut config = node.container_config("true");
-            config.mounts = vec![mount];
-            refused(node.try_create(&pod, config), code, words);
-        }
-        node.remove_pod(&pod);
-        node.assert_nothing_left();
-    });
-}
-
 suite! {
     &[Need::Root, Need::Program("busybox")] => [
         capabilities_and_no_new_privileges,
         seccomp_profiles,
         what_cannot_be_seen_or_written,
         namespaces_shared_and_not,
-        volumes_of_the_host,
-        images_as_volumes,
     ],
 }

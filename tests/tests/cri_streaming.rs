@@ -1,4 +1,4 @@
-//! Exec, Attach and PortForward: by clients of our own that do as they like, and by crictl.
+//! Exec, Attach and PortForward by clients of our own, which do as they like.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,67 +6,18 @@
 )]
 
 mod cri;
-#[path = "cri/streams.rs"]
-mod streams;
 
+use cri::streams::{
+    Spdy, WAITS, Web, attach_url, exec_request, exec_url, exit_code, forward_url, get, is_running,
+};
 use cri::{Node, apart, namespaces, refused};
-use cri_server::api::{AttachRequest, ExecRequest, NamespaceMode, PortForwardRequest};
+use cri_server::api::{ExecRequest, NamespaceMode};
 use ocirun_tests::{Need, eventually, suite};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use streams::{Spdy, Web, exit_code, get};
-use tonic::{Code, Status};
-
-/// What runs until it is told to end.
-const WAITS: &str = "trap exit TERM; while :; do sleep 0.1; done";
-
-fn exec_request(container: &str, script: &str) -> ExecRequest {
-    ExecRequest {
-        container_id: container.to_owned(),
-        cmd: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
-        stdin: true,
-        stdout: true,
-        stderr: true,
-        tty: false,
-    }
-}
-
-fn exec_url(node: &Node, request: ExecRequest) -> Result<String, Status> {
-    Ok(node.wait(node.runtime().exec(request))?.into_inner().url)
-}
-
-fn attach_url(node: &Node, container: &str, tty: bool) -> Result<String, Status> {
-    let request = AttachRequest {
-        container_id: container.to_owned(),
-        stdin: true,
-        tty,
-        stdout: true,
-        stderr: !tty,
-    };
-    Ok(node.wait(node.runtime().attach(request))?.into_inner().url)
-}
-
-fn forward_url(node: &Node, pod: &str, port: i32) -> String {
-    let request = PortForwardRequest {
-        pod_sandbox_id: pod.to_owned(),
-        port: vec![port],
-    };
-    let answer = node.wait(node.runtime().port_forward(request)).unwrap();
-    answer.into_inner().url
-}
-
-/// A process of the container whose command line has a text.
-fn is_running(node: &Node, container: &str, text: &str) -> bool {
-    let own = node.status(container).id;
-    let found = node.exec(
-        &own,
-        &format!("busybox ps -o args | busybox grep -v grep | busybox grep -c '{text}'"),
-    );
-    found.unwrap().stdout != b"0\n"
-}
+use tonic::Code;
 
 /// Bytes of memory that are the server's own.
 fn memory(node: &Node) -> u64 {
@@ -259,7 +210,7 @@ fn a_client_that_leaves_takes_its_program_along() {
         eventually("it runs", || is_running(&node, &id, "sleep 4323"));
         let mut socket = web.socket();
         socket.set_nonblocking(true).unwrap();
-        let frame = streams::message(2, &[&[0][..], &[7; 30_000]].concat());
+        let frame = cri::streams::message(2, &[&[0][..], &[7; 30_000]].concat());
         while socket
             .write(&frame)
             .is_ok_and(|length| length == frame.len())
@@ -435,196 +386,6 @@ fn rubbish_from_clients() {
     });
 }
 
-/// crictl with the node's server.
-fn crictl(node: &Node, args: &[&str]) -> Command {
-    let mut command = Command::new("crictl");
-    let endpoint = format!("unix://{}", node.path("run/cri.sock").display());
-    command.args(["-r", &endpoint, "-i", &endpoint]).args(args);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn with_crictl() {
-    apart(|| {
-        let node = Node::ready();
-        let pod = node.pod(|config| namespaces(config, |o| o.network = NamespaceMode::Pod.into()));
-        let id = node.run(&pod, WAITS, |_| {});
-        node.run(&pod, "exec busybox httpd -f -p 80 -h /data/sub", |_| {});
-        let shell = node.run(&pod, "while read x; do echo got $x; done", |config| {
-            config.stdin = true;
-        });
-        for (transport, port) in [("spdy", 12001), ("websocket", 12002)] {
-            let exec = [
-                "exec",
-                "-r",
-                transport,
-                &id,
-                "busybox",
-                "sh",
-                "-c",
-                "echo out; echo err >&2; exit 3",
-            ];
-            let output = crictl(&node, &exec).output().unwrap();
-            assert_eq!(output.stdout, b"out\n", "{output:?}");
-            assert!(
-                String::from_utf8_lossy(&output.stderr).contains("exit code 3"),
-                "{output:?}"
-            );
-            // Much input, and its sum.
-            let exec = ["exec", "-i", "-r", transport, &id, "busybox", "wc", "-c"];
-            let mut child = crictl(&node, &exec).spawn().unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            let block = vec![b'x'; 1 << 20];
-            for _ in 0..20 {
-                stdin.write_all(&block).unwrap();
-            }
-            drop(stdin);
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.stdout, b"20971520\n", "{output:?}");
-            // At a terminal, whose size is the client's.
-            let line = format!(
-                "stty rows 33 cols 99; crictl -r unix://{} exec -it -r {transport} {id} busybox sh -c \
-                 'while [ \"$(busybox stty size 2>/dev/null)\" != \"33 99\" ]; do busybox sleep 0.1; done; busybox tty; echo sized'",
-                node.path("run/cri.sock").display()
-            );
-            let output = Command::new("script")
-                .args(["-qec", &line, "/dev/null"])
-                .stdin(Stdio::null())
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(
-                text.contains("/dev/pts/") && text.contains("sized"),
-                "{text}"
-            );
-            // Attached.
-            let mut child = crictl(&node, &["attach", "-i", "-r", transport, &shell])
-                .spawn()
-                .unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            let mut stdout = child.stdout.take().unwrap();
-            let (mut seen, mut buffer) = (Vec::new(), [0; 100]);
-            stdin.write_all(b"word\n").unwrap();
-            while !seen.ends_with(b"got word\n") {
-                let length = stdout.read(&mut buffer).unwrap();
-                assert_ne!(length, 0, "{:?}", String::from_utf8_lossy(&seen));
-                seen.extend_from_slice(&buffer[..length]);
-            }
-            ended(child);
-            // Ports.
-            let ports = format!("{port}:80");
-            let child = crictl(&node, &["port-forward", "-r", transport, &pod, &ports])
-                .spawn()
-                .unwrap();
-            let mut text = String::new();
-            eventually("the port is forwarded", || {
-                let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
-                    return false;
-                };
-                text.clear();
-                stream.write_all(b"GET /hello HTTP/1.0\r\n\r\n").is_ok()
-                    && stream.read_to_string(&mut text).is_ok()
-            });
-            assert!(text.ends_with("hello\n"), "{text}");
-            ended(child);
-            // Killed in the middle of its input.
-            let exec = [
-                "exec", "-i", "-r", transport, &id, "busybox", "sleep", "4325",
-            ];
-            let mut child = crictl(&node, &exec).spawn().unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            eventually("it runs", || is_running(&node, &id, "sleep 4325"));
-            drop(stdin.write_all(&vec![b'x'; 60_000]));
-            ended(child);
-            eventually("it is ended", || !is_running(&node, &id, "sleep 4325"));
-        }
-        node.remove_pod(&pod);
-        node.assert_nothing_left();
-    });
-}
-
-fn behind_certificates() {
-    apart(|| {
-        let mut node = Node::ready();
-        node.kill();
-        let (certificate, key) = (node.path("tls.crt"), node.path("tls.key"));
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ])
-            .args([
-                "-days",
-                "2",
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            ])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        std::fs::create_dir(node.path("cri.d")).unwrap();
-        let drop_in =
-            format!("[streaming]\ntls_certificate = {certificate:?}\ntls_key = {key:?}\n");
-        std::fs::write(node.path("cri.d/10.toml"), drop_in).unwrap();
-        node.start();
-        let pod = node.pod(|_| {});
-        let id = node.run(&pod, WAITS, |_| {});
-        let url = exec_url(&node, exec_request(&id, "true")).unwrap();
-        assert!(url.starts_with("https://127.0.0.1:"), "{url}");
-        let file = |path: &Path| path.display().to_string();
-        let (certificate, key) = (file(&certificate), file(&key));
-        for transport in ["spdy", "websocket"] {
-            // crictl wants a certificate of its own where it looks at the server's: nobody asks for it.
-            let exec = [
-                "exec",
-                "-r",
-                transport,
-                "--tls-ca",
-                &certificate,
-                "--tls-cert",
-                &certificate,
-            ];
-            let rest = ["--tls-key", &key, &id, "busybox", "echo", "here"];
-            let output = crictl(&node, &[&exec[..], &rest].concat())
-                .output()
-                .unwrap();
-            assert_eq!(output.stdout, b"here\n", "{output:?}");
-        }
-        // Who speaks without TLS is not understood.
-        let address = url
-            .trim_start_matches("https://")
-            .split('/')
-            .next()
-            .unwrap();
-        let mut plain = TcpStream::connect(address).unwrap();
-        plain
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
-        let mut answer = Vec::new();
-        drop(plain.read_to_end(&mut answer));
-        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    });
-}
-
-fn ended(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
 suite! {
     &[Need::Root, Need::Program("ip"), Need::Program("busybox")] => [
         programs_for_clients_of_either_kind,
@@ -637,11 +398,5 @@ suite! {
         attached_to_a_terminal_and_never_reading,
         ports_of_pods,
         rubbish_from_clients,
-    ],
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Program("crictl"), Need::Program("script")] => [
-        with_crictl,
-    ],
-    &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Program("crictl"), Need::Program("openssl")] => [
-        behind_certificates,
     ],
 }

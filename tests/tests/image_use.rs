@@ -251,9 +251,9 @@ fn as_user(bed: &Bed, command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn an_ordinary_user_pulls_unpacks_and_runs() {
+/// A probe that reports, and files that their owner may not read, in directories that nobody may enter or change.
+fn image_for_a_user() -> Image {
     let image = program(probe_program(), &["report"]);
-    // Files that their owner may not read, in directories that nobody may enter or change.
     let closed = Tar::new()
         .dir("closed", 0)
         .entry(
@@ -300,8 +300,11 @@ fn an_ordinary_user_pulls_unpacks_and_runs() {
         .collect::<Vec<_>>();
     let name = probe_program().file_name().unwrap().to_str().unwrap();
     let config = json!({"Entrypoint": [format!("/bin/{name}"), "report"], "User": "33:34"});
-    let image = Image::of(&layers, &config);
-    let registry = FakeRegistry::serving(&image, |_| None);
+    Image::of(&layers, &config)
+}
+
+fn an_ordinary_user_pulls_unpacks_and_runs() {
+    let registry = FakeRegistry::serving(&image_for_a_user(), |_| None);
     let name = format!("{}/x:1", registry.host);
     let bed = Bed::new();
     fs::create_dir(bed.path("home")).unwrap();

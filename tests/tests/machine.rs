@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Output};
 use ocirun_tests::{Need, Suite};
 
 /// What runs in the machine as part of `cargo test`, with version 2 of cgroups and systemd.
-const CHOICE: &[&str] = &["lifecycle", "cgroups_v2", "systemd"];
+const CHOICE: &[&str] = &["run", "lifecycle", "cgroups_v2", "systemd"];
 
 fn machine(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let own = std::env::current_exe().unwrap();

@@ -1,60 +1,11 @@
-//! Mounts: kinds, options, order, propagation, recursive attributes, the root, masked and read-only paths.
+//! Mounts: kinds, options, order, the root, and what is refused.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::path::PathBuf;
 
-use ocirun_tests::{Bundle, Invocation, Need, runtime, suite};
-use serde_json::{Value, json};
-
-/// The last mount at a path, as the container sees it.
-fn at<'a>(report: &'a Value, path: &str) -> &'a Value {
-    let mounts = report["mounts"].as_array().unwrap();
-    mounts
-        .iter()
-        .rev()
-        .find(|mount| mount["at"] == path)
-        .unwrap_or_else(|| panic!("nothing mounted at {path}"))
-}
-
-fn has(mount: &Value, option: &str) -> bool {
-    mount["options"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|found| found == option)
-}
-
-fn has_data(mount: &Value, option: &str) -> bool {
-    mount["super_options"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|found| found == option)
-}
-
-fn report(bundle: Bundle) -> Value {
-    bundle.probe(&["report"]).container().run().ok().value()
-}
-
-fn values(bundle: Bundle, steps: &[&str]) -> Vec<Value> {
-    bundle.probe(steps).container().run().values()
-}
-
-/// A directory of the host with one file, inside the bundle so that it is removed with it.
-fn source(bundle: &Bundle) -> PathBuf {
-    let directory = bundle.path().join("source");
-    fs::create_dir_all(directory.join("below")).unwrap();
-    fs::write(directory.join("file"), "from the host").unwrap();
-    directory
-}
-
-fn bind(bundle: Bundle, destination: &str, options: &[&str]) -> Bundle {
-    let source = source(&bundle);
-    bundle.mount(
-        json!({"destination": destination, "type": "bind", "source": source, "options": options}),
-    )
-}
+use ocirun_tests::mounts::{at, bind, has, has_data, report, source, values};
+use ocirun_tests::{Bundle, Need, suite};
+use serde_json::json;
 
 fn the_default_mounts() {
     let report = report(Bundle::new());
@@ -251,125 +202,6 @@ fn the_later_option_wins() {
     assert!(has(at(&report, "/tmp"), "rw") && !has(at(&report, "/tmp"), "nosuid"));
 }
 
-fn data_of_a_tmpfs() {
-    let mount = json!({
-        "destination": "/fresh", "type": "tmpfs", "source": "named",
-        "options": ["size=2m", "nr_inodes=100", "mode=1750", "uid=7", "gid=8", "nosuid"],
-    });
-    let bundle = Bundle::new().set("/root/readonly", false).mount(mount);
-    let found = values(bundle, &["report", ",", "stat", "/fresh"]);
-    let mount = at(&found[0], "/fresh");
-    assert_eq!(
-        (&mount["type"], &mount["source"]),
-        (&json!("tmpfs"), &json!("named"))
-    );
-    assert!(
-        has_data(mount, "size=2048k") && has_data(mount, "nr_inodes=100") && has(mount, "nosuid")
-    );
-    let meta = (&found[1]["mode"], &found[1]["uid"], &found[1]["gid"]);
-    assert_eq!(meta, (&json!("1750"), &json!(7), &json!(8)));
-}
-
-fn the_mode_option_wins_over_what_is_covered() {
-    let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1750"]});
-    assert_eq!(
-        values(Bundle::new().mount(mount), &["stat", "/tmp"])[0]["mode"],
-        "1750"
-    );
-}
-
-fn a_tmpfs_takes_the_mode_of_what_it_covers() {
-    let bundle = Bundle::new();
-    fs::create_dir(bundle.inside("/covered")).unwrap();
-    fs::set_permissions(
-        bundle.inside("/covered"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o700),
-    )
-    .unwrap();
-    let bundle =
-        bundle.mount(json!({"destination": "/covered", "type": "tmpfs", "source": "tmpfs"}));
-    assert_eq!(values(bundle, &["stat", "/covered"])[0]["mode"], "0700");
-}
-
-fn tmpcopyup_keeps_what_was_there() {
-    let bundle = Bundle::new();
-    fs::create_dir(bundle.inside("/etc/sub")).unwrap();
-    fs::write(bundle.inside("/etc/sub/file"), "content").unwrap();
-    let bundle = bundle
-        .mount(json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
-    let container = bundle
-        .probe(&["read", "/etc/sub/file", ",", "write", "/etc/sub/file", "x"])
-        .container();
-    assert_eq!(
-        container.run().ok().values(),
-        [json!("content"), json!("ok")]
-    );
-    assert_eq!(
-        fs::read_to_string(container.bundle.inside("/etc/sub/file")).unwrap(),
-        "content"
-    );
-}
-
-fn copied_up(bundle: Bundle, options: &[&str]) -> Bundle {
-    bundle.mount(
-        json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": options}),
-    )
-}
-
-fn tmpcopyup_keeps_owners_and_modes() {
-    let bundle = Bundle::new();
-    let file = bundle.inside("/etc/file");
-    fs::write(&file, "content").unwrap();
-    std::os::unix::fs::chown(&file, Some(5), Some(6)).unwrap();
-    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o4750)).unwrap();
-    let found = values(
-        copied_up(bundle, &["tmpcopyup", "ro"]),
-        &[
-            "stat",
-            "/etc/file",
-            ",",
-            "write",
-            "/etc/new",
-            "x",
-            ",",
-            "report",
-        ],
-    );
-    assert_eq!(
-        (&found[0]["mode"], &found[0]["uid"], &found[0]["gid"]),
-        (&json!("4750"), &json!(5), &json!(6))
-    );
-    assert_eq!(found[1], json!({"errno": "EROFS"}));
-    assert!(has(at(&found[2], "/etc"), "ro"));
-}
-
-fn tmpcopyup_does_not_follow_links() {
-    let bundle = Bundle::new();
-    std::os::unix::fs::symlink("/etc/hostname", bundle.inside("/etc/host")).unwrap();
-    std::os::unix::fs::symlink("../../..", bundle.inside("/etc/up")).unwrap();
-    let found = values(
-        copied_up(bundle, &["tmpcopyup"]),
-        &["stat", "/etc/host", ",", "stat", "/etc/up"],
-    );
-    let targets: Vec<&Value> = found.iter().map(|found| &found["target"]).collect();
-    assert_eq!(targets, ["/etc/hostname", "../../.."]);
-}
-
-/// Without them a program that needs one would be there and not work.
-fn tmpcopyup_keeps_capabilities_of_files() {
-    let bundle = Bundle::new();
-    let file = bundle.inside("/etc/file");
-    fs::write(&file, "").unwrap();
-    // `struct vfs_cap_data`, revision 2: CAP_NET_RAW, permitted and effective.
-    let mut value = [0_u8; 20];
-    value[..8].copy_from_slice(&[1, 0, 0, 2, 0, 0x20, 0, 0]);
-    let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(&file, "security.capability", &value, flags).unwrap();
-    let steps = ["attribute", "/etc/file", "security.capability"];
-    let found = values(copied_up(bundle, &["tmpcopyup"]), &steps);
-    assert_eq!(found, [json!(value)]);
-}
-
 fn mounts_are_made_in_order() {
     let bundle =
         Bundle::new().mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "first"}));
@@ -397,230 +229,6 @@ fn an_unknown_option_reaches_the_file_system() {
         .container()
         .run()
         .fails(1, "invalid argument");
-}
-
-fn masked_paths() {
-    let bundle = Bundle::new().set(
-        "/linux/maskedPaths",
-        json!(["/etc/secret", "/proc/kcore", "/hidden", "/absent/path"]),
-    );
-    fs::write(bundle.inside("/etc/secret"), "secret").unwrap();
-    fs::create_dir(bundle.inside("/hidden")).unwrap();
-    fs::write(bundle.inside("/hidden/file"), "secret").unwrap();
-    let found = values(
-        bundle,
-        &[
-            "read",
-            "/etc/secret",
-            ",",
-            "list",
-            "/hidden",
-            ",",
-            "write",
-            "/hidden/x",
-            "y",
-            ",",
-            "stat",
-            "/absent/path",
-            ",",
-            "read",
-            "/proc/kcore",
-        ],
-    );
-    assert_eq!(found[..2], [json!(""), json!([])]);
-    assert_eq!(found[2], json!({"errno": "EROFS"}));
-    assert_eq!(found[3], json!({"errno": "ENOENT"}));
-    assert_ne!(
-        found[4].as_str().map(str::len),
-        Some(64 * 1024),
-        "no memory of the host"
-    );
-}
-
-fn read_only_paths() {
-    let bundle = Bundle::new().set("/root/readonly", false).set(
-        "/linux/readonlyPaths",
-        json!(["/etc", "/proc/sys", "/absent"]),
-    );
-    let found = values(
-        bundle,
-        &[
-            "write",
-            "/etc/x",
-            "y",
-            ",",
-            "write",
-            "/tmp/x",
-            "y",
-            ",",
-            "write",
-            "/proc/sys/net/ipv4/ip_forward",
-            "1",
-        ],
-    );
-    assert_eq!(
-        found,
-        [
-            json!({"errno": "EROFS"}),
-            json!("ok"),
-            json!({"errno": "EROFS"})
-        ]
-    );
-}
-
-fn read_only_paths_keep_other_options() {
-    let bundle = bind(
-        Bundle::new(),
-        "/tmp",
-        &["bind", "nosuid", "nodev", "noexec"],
-    );
-    let report = report(bundle.set("/linux/readonlyPaths", json!(["/tmp/below"])));
-    for option in ["ro", "nosuid", "nodev", "noexec"] {
-        assert!(has(at(&report, "/tmp/below"), option), "{option}");
-    }
-}
-
-fn recursive_read_only() {
-    let run = tree_with_a_mount_below(
-        &["rbind", "rro"],
-        &["write", "/tmp/below/x", "y", ",", "write", "/tmp/x", "y"],
-    );
-    assert_eq!(run, [json!({"errno": "EROFS"}), json!({"errno": "EROFS"})]);
-}
-
-fn plain_read_only_leaves_the_mounts_below() {
-    let run = tree_with_a_mount_below(
-        &["rbind", "ro"],
-        &["write", "/tmp/below/x", "y", ",", "write", "/tmp/x", "y"],
-    );
-    assert_eq!(run, [json!("ok"), json!({"errno": "EROFS"})]);
-}
-
-fn recursive_attributes() {
-    let run = tree_with_a_mount_below(
-        &["rbind", "rnosuid", "rnodev", "rnoexec", "rnoatime"],
-        &["report"],
-    );
-    for path in ["/tmp", "/tmp/below"] {
-        for option in ["nosuid", "nodev", "noexec", "noatime"] {
-            assert!(has(at(&run[0], path), option), "{path} {option}");
-        }
-    }
-}
-
-/// Binds a directory of the host on /tmp below which a tmpfs is mounted.
-fn tree_with_a_mount_below(options: &[&str], steps: &[&str]) -> Vec<Value> {
-    let bundle = bind(Bundle::new(), "/tmp", options).probe(steps);
-    let below = bundle.path().join("source/below");
-    let container = bundle.container();
-    let none = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("tmpfs"), &below, Some("tmpfs"), none, None::<&str>).unwrap();
-    let run = container.run();
-    run.values()
-}
-
-fn propagation_of_a_mount() {
-    for (option, shown) in [
-        ("rshared", "shared:"),
-        ("rslave", "master:"),
-        ("rprivate", ""),
-    ] {
-        let bundle = bind(Bundle::new(), "/tmp", &["rbind", option]);
-        let bundle = bundle
-            .set("/linux/rootfsPropagation", "rshared")
-            .set("/root/readonly", false);
-        let report = report(bundle);
-        let tags: Vec<&str> = at(&report, "/tmp")["propagation"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        match option {
-            "rprivate" => assert_eq!(tags, Vec::<&str>::new()),
-            // The host's mount is private here, so a slave of it has no master.
-            "rslave" => assert!(
-                !tags.iter().any(|tag| tag.starts_with("shared:")),
-                "{tags:?}"
-            ),
-            _ => assert!(
-                tags.iter().any(|tag| tag.starts_with(shown)),
-                "{option}: {tags:?}"
-            ),
-        }
-    }
-}
-
-/// What is mounted in a volume that the host shares is the host's too from then on: as it was asked for, not as it was
-/// on its way there.
-fn what_travels_to_the_host_has_its_attributes() {
-    let bundle = Bundle::new().set("/linux/rootfsPropagation", "rshared");
-    let (volume, source) = (bundle.path().join("volume"), bundle.path().join("source"));
-    fs::create_dir(&volume).unwrap();
-    fs::create_dir(&source).unwrap();
-    let bundle = bundle
-        .set("/root/readonly", false)
-        .mount(json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["rbind", "rshared"]}))
-        .mount(json!({
-            "destination": "/volume/inner", "type": "bind", "source": source,
-            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
-        }));
-    let container = bundle.probe(&["print", "x"]).container();
-    let volume = volume.display();
-    let words = format!(
-        "mount -t tmpfs none {volume} && mount --make-shared {volume} && {} --root {} run --bundle {} {} && cat /proc/self/mountinfo",
-        runtime().program.display(),
-        container.state_root().display(),
-        container.bundle.path().display(),
-        container.id,
-    );
-    let call = Invocation::new("unshare".as_ref()).args(["-m", "sh", "-c", &words]);
-    let told = call.finish().ok().stdout();
-    let inner = format!(" {volume}/inner ");
-    let line = told.lines().find(|line| line.contains(&inner));
-    let line = line.unwrap_or_else(|| panic!("not shared: {told}"));
-    assert!(line.contains(" ro,nosuid,nodev,noexec"), "{line}");
-}
-
-fn propagation_of_the_root() {
-    let tags = |value: &str| {
-        let report = report(
-            Bundle::new()
-                .set("/linux/rootfsPropagation", value)
-                .set("/root/readonly", false),
-        );
-        at(&report, "/")["propagation"].to_string()
-    };
-    assert!(tags("shared").contains("shared:"));
-    assert!(tags("rshared").contains("shared:"));
-    assert!(!tags("private").contains("shared:"));
-    assert!(!tags("rslave").contains("shared:"));
-    assert!(!tags("slave").contains("shared:"));
-    // systemd shares `/` with all: the end of the old root inside must not be that of the host's mounts.
-    let host = fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(
-        host.contains(" /dev/pts ") || !fs::exists("/run/systemd/system").unwrap(),
-        "{host}"
-    );
-}
-
-fn an_unknown_propagation_is_refused() {
-    Bundle::new()
-        .set("/linux/rootfsPropagation", "nosuch")
-        .container()
-        .run()
-        .fails(1, "nosuch");
-}
-
-fn the_host_sees_none_of_the_mounts() {
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let container = bind(Bundle::new(), "/tmp", &["rbind"])
-        .probe(&["pause"])
-        .container();
-    container.run_detached().ok();
-    let now = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let ours = container.bundle.path().to_str().unwrap();
-    assert!(!now.contains(ours), "before: {before}\nnow: {now}");
 }
 
 fn a_link_as_target_stays_inside() {
@@ -678,23 +286,6 @@ fn a_cgroup_mount_shows_only_its_own() {
     assert_eq!(found[1], json!({"errno": "EROFS"}));
 }
 
-fn a_remount_does_not_undo_read_only() {
-    let found = values(
-        Bundle::new(),
-        &[
-            "remount-rw",
-            "/",
-            ",",
-            "remount-rw",
-            "/proc/sys",
-            ",",
-            "remount-rw",
-            "/sys",
-        ],
-    );
-    assert_eq!(found, vec![json!({"errno": "EPERM"}); 3]);
-}
-
 fn no_pivot() {
     let container = Bundle::new().probe(&["list", "/"]).container();
     let run = container.from_bundle("run", &["--no-pivot"]).finish().ok();
@@ -728,37 +319,16 @@ suite! {
         noexec_is_in_force,
         atime_options,
         the_later_option_wins,
-        data_of_a_tmpfs,
-        a_tmpfs_takes_the_mode_of_what_it_covers,
-        tmpcopyup_keeps_what_was_there,
-        tmpcopyup_keeps_owners_and_modes,
-        tmpcopyup_does_not_follow_links,
         mounts_are_made_in_order,
         an_unknown_file_system_is_refused,
         an_unknown_option_reaches_the_file_system,
-        masked_paths,
-        read_only_paths,
-        read_only_paths_keep_other_options,
-        plain_read_only_leaves_the_mounts_below,
-        recursive_read_only,
-        recursive_attributes,
-        propagation_of_a_mount,
-        an_unknown_propagation_is_refused,
-        the_host_sees_none_of_the_mounts,
         a_link_as_target_stays_inside,
         proc_or_sys_that_is_a_link_is_refused,
         a_mount_inside_proc_is_refused,
-        a_remount_does_not_undo_read_only,
         no_pivot,
         without_a_mount_namespace,
     ],
-    &[Need::Root, Need::CgroupV1("pids")] => [a_cgroup_mount_shows_only_its_own],
-    &[Need::Root, Need::Program("unshare"), Need::NotRunc("1.1.5 changes it when it is there")] => [
-        what_travels_to_the_host_has_its_attributes,
-    ],
-    &[Need::Root, Need::NotRunc("1.1.5 sets it before pivot_root, without effect")] => [propagation_of_the_root],
-    &[Need::Root, Need::NotRunc("1.1.5 copies no attributes")] => [tmpcopyup_keeps_capabilities_of_files],
-    &[Need::Root, Need::NotRunc("1.1.5 gives every tmpfs the mode of what it covers")] => [
-        the_mode_option_wins_over_what_is_covered,
+    &[Need::Root, Need::CgroupV1("pids")] => [
+        a_cgroup_mount_shows_only_its_own,
     ],
 }

@@ -11,17 +11,13 @@ use std::process::ExitCode;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use ocirun_tests::{Bundle, Container, Invocation, Need, PROBE, Suite, eventually, runtime};
+use ocirun_tests::{Container, Invocation, Need, PROBE, Suite, eventually, runtime};
 
 fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable)
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(otherwise)
-}
-
-fn pausing() -> Container {
-    Bundle::new().probe(&["pause"]).container()
 }
 
 /// Processes that have this word in their command line, zombies not counted.
@@ -82,7 +78,7 @@ fn nothing_is_left(container: &Container, when: &str) {
 fn many_containers_leave_nothing() {
     nix::sys::prctl::set_child_subreaper(true).unwrap();
     let before = (mounts(), fs::read_dir("/proc/self/fd").unwrap().count());
-    let state = pausing();
+    let state = Container::pausing();
     for _ in 0..number("OCIRUN_TEST_CONTAINERS", 20) {
         state.create().ok();
         let init = Pid::from_raw(state.pid());
@@ -144,7 +140,7 @@ fn at_every_call_of(
     prepare: fn(&Container),
     verb: impl Fn(&Container) -> Vec<String>,
 ) {
-    let container = pausing();
+    let container = Container::pausing();
     let words = verb(&container);
     for count in (1..100_000).step_by(number("OCIRUN_TEST_KILL_EVERY", 17)) {
         prepare(&container);

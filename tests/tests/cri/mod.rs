@@ -7,6 +7,8 @@
 )]
 
 mod calls;
+pub mod network;
+pub mod streams;
 
 use cri_server::api::image_service_client::ImageServiceClient;
 use cri_server::api::runtime_service_client::RuntimeServiceClient;

@@ -1,13 +1,64 @@
 //! Clients of streams, frame by frame.
 #![allow(clippy::unwrap_used, reason = "a test ends with the facts")]
 
+use crate::cri::Node;
+use cri_server::api::{AttachRequest, ExecRequest, PortForwardRequest};
 use std::collections::{HashMap, HashSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
+use tonic::Status;
 
 /// After this time nothing comes any more.
 const HANGS: Duration = Duration::from_secs(60);
+
+/// What runs until it is told to end.
+pub const WAITS: &str = "trap exit TERM; while :; do sleep 0.1; done";
+
+pub fn exec_request(container: &str, script: &str) -> ExecRequest {
+    ExecRequest {
+        container_id: container.to_owned(),
+        cmd: ["busybox", "sh", "-c", script].map(str::to_owned).into(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        tty: false,
+    }
+}
+
+pub fn exec_url(node: &Node, request: ExecRequest) -> Result<String, Status> {
+    Ok(node.wait(node.runtime().exec(request))?.into_inner().url)
+}
+
+pub fn attach_url(node: &Node, container: &str, tty: bool) -> Result<String, Status> {
+    let request = AttachRequest {
+        container_id: container.to_owned(),
+        stdin: true,
+        tty,
+        stdout: true,
+        stderr: !tty,
+    };
+    Ok(node.wait(node.runtime().attach(request))?.into_inner().url)
+}
+
+pub fn forward_url(node: &Node, pod: &str, port: i32) -> String {
+    let request = PortForwardRequest {
+        pod_sandbox_id: pod.to_owned(),
+        port: vec![port],
+    };
+    let answer = node.wait(node.runtime().port_forward(request)).unwrap();
+    answer.into_inner().url
+}
+
+/// A process of the container whose command line has a text.
+pub fn is_running(node: &Node, container: &str, text: &str) -> bool {
+    let own = node.status(container).id;
+    let found = node.exec(
+        &own,
+        &format!("busybox ps -o args | busybox grep -v grep | busybox grep -c '{text}'"),
+    );
+    found.unwrap().stdout != b"0\n"
+}
 
 /// The code that a status of version 4 tells.
 pub fn exit_code(status: &[u8]) -> Option<i32> {

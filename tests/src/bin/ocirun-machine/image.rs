@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "crun",
     "dbus",
     "dbus-user-session",
+    "iproute2",
     "kmod",
     "libpam-systemd",
     "procps",
