@@ -25,7 +25,8 @@ pub fn suite(name: &str, options: &options::Options) -> Result<table::Table, Str
     match name {
         "start" => start::measure(options),
         "pull" => pull::measure(options),
-        "pod" => pod::measure(options),
+        "pod" => pod::measure(options, pod::Network::Host),
+        "pod-network" => pod::measure(options, pod::Network::Plugins),
         other => Err(format!("no suite {other:?}")),
     }
 }

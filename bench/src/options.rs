@@ -10,7 +10,7 @@ Measures ocirun beside the runtimes found on this machine.
 
 usage: cargo bench-peers [SUITE...] [--runs N] [--only ROW]... [--json FILE] [--systemd]
 
-  SUITE        start, pull, pod (all suites without one)
+  SUITE        start, pull, pod, pod-network (all suites without one)
   --runs N     samples of each subject in a row (100; pull takes five at most)
   --only ROW   measure this row alone; may be repeated
   --json FILE  write the figures there as well as under target/bench/
@@ -25,7 +25,7 @@ environment:
 ";
 
 /// The names of the suites.
-pub const SUITES: [&str; 3] = ["start", "pull", "pod"];
+pub const SUITES: [&str; 4] = ["start", "pull", "pod", "pod-network"];
 
 /// Who makes the cgroups of containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

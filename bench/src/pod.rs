@@ -1,5 +1,5 @@
-//! The suite `pod`: pods on the host network with one container each, by the Container Runtime Interface; ocirun-cri
-//! beside containerd, both asked in the same way.
+//! The suites `pod` and `pod-network`: pods with one container each, on the host's network or on one that plugins make,
+//! by the Container Runtime Interface; ocirun-cri beside containerd, both asked in the same way.
 
 mod daemon;
 
@@ -25,12 +25,63 @@ const LINES: usize = 1_000_000;
 const LONG_RUNS: usize = 3;
 const PAUSE: [&str; 2] = ["/bin/sleep", "100000"];
 
-/// Measures the suite's rows that `options` ask for.
+/// The network of the pods that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// One of their own by the plugins bridge, host-local and portmap, in a network namespace of this process.
+    Plugins,
+}
+
+/// What is to be reached, as part of containerd's.
+struct Goals {
+    run: f64,
+    up: f64,
+    down: f64,
+    many: f64,
+}
+
+impl Network {
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Host => "pod",
+            Self::Plugins => "pod-network",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Host => "Pods on the host network, by the Container Runtime Interface",
+            Self::Plugins => {
+                "Pods with bridge, host-local and portmap, by the Container Runtime Interface"
+            }
+        }
+    }
+
+    fn goals(self) -> Goals {
+        let goals = |run, up, down, many| Goals {
+            run,
+            up,
+            down,
+            many,
+        };
+        match self {
+            Self::Host => goals(0.08, 0.1, 0.1, 0.12),
+            Self::Plugins => goals(0.5, 0.35, 0.5, 0.35),
+        }
+    }
+}
+
+/// Measures the rows that `options` ask for. What does not depend on the network is measured on the host's alone.
 ///
 /// # Errors
 /// What cannot be set up. A daemon that breaks costs only its own cells.
-pub fn measure(options: &Options) -> Result<Table, String> {
+pub fn measure(options: &Options, network: Network) -> Result<Table, String> {
     sys::private_mounts().map_err(|error| format!("private mounts: {error}"))?;
+    if network == Network::Plugins {
+        daemon::private_network()?;
+    }
     let dir = options.output.join(format!("pod-{}", std::process::id()));
     let lab = Lab { dir };
     fs::create_dir_all(&lab.dir).map_err(|error| format!("make {:?}: {error}", lab.dir))?;
@@ -40,7 +91,8 @@ pub fn measure(options: &Options) -> Result<Table, String> {
     let archives = daemon::images(&lab.dir, &busybox, &own.init)?;
     let start = |kind, name: &str, programs: Result<[PathBuf; 2], String>| {
         let cgroup = cgroups.path_of(name);
-        Daemon::start(kind, programs?, &lab.dir.join(name), cgroup, &archives)
+        let place = (lab.dir.join(name), cgroup);
+        Daemon::start((kind, network), programs?, place, &archives)
     };
     let found =
         |name: &str| in_path(name).ok_or_else(|| format!("{name} not found on this machine"));
@@ -54,14 +106,19 @@ pub fn measure(options: &Options) -> Result<Table, String> {
             (CONTAINERD, start(Kind::Containerd, CONTAINERD, peer)),
         ],
         runs: options.runs,
+        goals: network.goals(),
     };
     let mut table = Table {
-        suite: "pod",
-        title: "Pods on the host network, by the Container Runtime Interface".to_owned(),
+        suite: network.suite(),
+        title: network.title().to_owned(),
         notes: Vec::new(),
         rows: Vec::new(),
     };
-    for measure in [Bench::one, Bench::many, Bench::log] {
+    let rows: &[fn(&mut Bench) -> Vec<Row>] = match network {
+        Network::Host => &[Bench::one, Bench::many, Bench::log],
+        Network::Plugins => &[Bench::one, Bench::many],
+    };
+    for measure in rows {
         if !sys::interrupted() {
             table.rows.extend(measure(&mut bench));
         }
@@ -86,6 +143,7 @@ impl Drop for Lab {
 struct Bench {
     subjects: Vec<(&'static str, Result<Daemon, String>)>,
     runs: usize,
+    goals: Goals,
 }
 
 /// Samples of several rows at once.
@@ -125,14 +183,14 @@ impl Bench {
     fn one(&mut self) -> Vec<Row> {
         let row = |name, label, most| goal(Row::new(name, label, Unit::Milliseconds), most);
         let rows = [
-            row("pod-run", "RunPodSandbox", 0.08),
+            row("pod-run", "RunPodSandbox", self.goals.run),
             row("pod-container", "CreateContainer and StartContainer", 0.12),
-            row("pod-up", "the three together", 0.1),
+            row("pod-up", "the three together", self.goals.up),
             row("pod-exec", "ExecSync of true", 0.15),
             row(
                 "pod-down",
                 "StopContainer, StopPodSandbox and RemovePodSandbox",
-                0.1,
+                self.goals.down,
             ),
         ];
         self.fill(rows, (1, self.runs), |daemon| {
@@ -151,7 +209,7 @@ impl Bench {
                 "pod-many",
                 format!("{MANY} pods, {AT_ONCE} at a time, until all are up"),
                 Unit::Milliseconds,
-                0.12,
+                self.goals.many,
             ),
             row(
                 "pod-daemon",

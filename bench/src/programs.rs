@@ -134,6 +134,21 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Runs a program that is looked for as [`in_path`] does it.
+///
+/// # Errors
+/// It is not found, or fails: what it said.
+pub fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let path = in_path(program).ok_or_else(|| format!("{program} not found on this machine"))?;
+    let output = Command::new(path).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program} {arguments:?}: {}", said.trim()))
+}
+
 fn named(fallback: &str, path: PathBuf) -> Runtime {
     match version(&path) {
         Ok(version) => {

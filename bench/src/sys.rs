@@ -44,6 +44,15 @@ pub fn private_mounts() -> io::Result<()> {
     )
 }
 
+/// Moves this process, which has to have one thread, into a network namespace of its own, where nothing is up.
+///
+/// # Errors
+/// unshare(2)'s, `EPERM` without CAP_SYS_ADMIN.
+pub fn private_network() -> io::Result<()> {
+    // SAFETY: changes the namespace of this process, no memory.
+    done(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
 /// mount(2).
 ///
 /// # Errors

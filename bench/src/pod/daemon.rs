@@ -5,14 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Network;
+use crate::programs::run;
 use cri_server::api;
 use cri_server::api::runtime_service_client::RuntimeServiceClient;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
 /// The image whose containers are measured, and the one that containerd's pods are held by.
 pub(super) const IMAGE: &str = "bench.invalid/busybox:1";
 const PAUSE: &str = "bench.invalid/pause:1";
+
+/// Where Debian has the plugins of networks.
+const PLUGINS: &str = "/usr/lib/cni";
 
 /// How long a daemon may take to answer at first, and a container to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +37,7 @@ pub(super) struct Daemon {
     programs: Vec<PathBuf>,
     dir: PathBuf,
     cgroup: String,
+    network: Network,
     child: Child,
     runtime: Runtime,
     client: RuntimeServiceClient<Channel>,
@@ -53,25 +60,26 @@ fn told<T>(call: &str, answer: Result<tonic::Response<T>, tonic::Status>) -> Ans
 }
 
 impl Daemon {
-    /// Starts a daemon below `dir` with the images of the archives (docker's form), and waits until it answers.
+    /// Starts a daemon in a directory and a cgroup, with the images of the archives (docker's form), and waits until it
+    /// answers.
     ///
     /// `programs` is the daemon and the program that imports images.
     ///
     /// # Errors
     /// What could not be started or imported.
     pub(super) fn start(
-        kind: Kind,
+        (kind, network): (Kind, Network),
         programs: [PathBuf; 2],
-        dir: &Path,
-        cgroup: String,
+        (dir, cgroup): (PathBuf, String),
         archives: &[PathBuf],
     ) -> Answer<Self> {
+        let dir = &*dir;
         fs::create_dir_all(dir).map_err(|error| format!("make {dir:?}: {error}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("tokio: {error}"))?;
-        configure(kind, dir)?;
+        configure(kind, network, dir)?;
         if kind == Kind::Ocirun {
             import(kind, &programs[1], dir, archives)?;
         }
@@ -82,6 +90,7 @@ impl Daemon {
             programs: programs.to_vec(),
             dir: dir.to_owned(),
             cgroup,
+            network,
             child,
             runtime,
             client,
@@ -131,7 +140,7 @@ impl Daemon {
         told("ListPodSandbox", answer).map(|list| list.items)
     }
 
-    /// The configuration of another pod, on the host's network.
+    /// The configuration of another pod.
     pub(super) fn pod_config(&mut self) -> api::PodSandboxConfig {
         self.pods += 1;
         let name = format!("pod-{}", self.pods);
@@ -139,7 +148,10 @@ impl Daemon {
         // The caller makes it, as kubelet does.
         drop(fs::create_dir_all(&logs));
         let namespaces = api::NamespaceOption {
-            network: api::NamespaceMode::Node as i32,
+            network: match self.network {
+                Network::Host => api::NamespaceMode::Node as i32,
+                Network::Plugins => api::NamespaceMode::Pod as i32,
+            },
             pid: api::NamespaceMode::Container as i32,
             ..Default::default()
         };
@@ -370,21 +382,62 @@ fn connect(runtime: &Runtime, dir: &Path) -> Answer<RuntimeServiceClient<Channel
     Ok(RuntimeServiceClient::new(endpoint.connect_lazy()))
 }
 
-fn configure(kind: Kind, dir: &Path) -> Answer<()> {
+/// Moves this process into a network namespace where pods can have networks of their own.
+pub(super) fn private_network() -> Answer<()> {
+    crate::sys::private_network().map_err(|error| format!("private network: {error}"))?;
+    run("ip", &["link", "set", "lo", "up"])?;
+    let forward = "/proc/sys/net/ipv4/ip_forward";
+    fs::write(forward, "1").map_err(|error| format!("write {forward}: {error}"))
+}
+
+/// Writes the configuration of a network that is the daemon's alone, and returns its directory.
+fn configure_network(kind: Kind, dir: &Path) -> Answer<PathBuf> {
+    let (name, subnet) = match kind {
+        Kind::Ocirun => ("bench0", "10.201.0.0/16"),
+        Kind::Containerd => ("bench1", "10.202.0.0/16"),
+    };
+    let ipam = json!({
+        "type": "host-local",
+        "ranges": [[{"subnet": subnet}]],
+        "dataDir": dir.join("addresses"),
+    });
+    let list = json!({
+        "cniVersion": "1.0.0",
+        "name": name,
+        "plugins": [
+            {"type": "bridge", "bridge": name, "isGateway": true, "ipMasq": true, "ipam": ipam},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    let conf = dir.join("net.d");
+    let path = conf.join("10-bench.conflist");
+    fs::create_dir_all(&conf)
+        .and_then(|()| fs::write(&path, list.to_string()))
+        .map_err(|error| format!("write {path:?}: {error}"))?;
+    Ok(conf)
+}
+
+fn configure(kind: Kind, network: Network, dir: &Path) -> Answer<()> {
+    let conf = match network {
+        Network::Host => dir.join("net.d"),
+        Network::Plugins => configure_network(kind, dir)?,
+    };
+    let conf = conf.display();
     let (at, state, socket) = (dir.display(), state(dir), socket(dir));
     fs::create_dir_all(&state).map_err(|error| format!("make {state:?}: {error}"))?;
     let (state, socket) = (state.display(), socket.display());
     let text = match kind {
         Kind::Ocirun => format!(
             "listen = \"{socket}\"\nroot = \"{at}/root\"\nstate = \"{state}\"\n\
-             cgroup_driver = \"cgroupfs\"\nlog_level = \"error\"\n"
+             cgroup_driver = \"cgroupfs\"\nlog_level = \"error\"\n\
+             [network]\nconf_dir = \"{conf}\"\nbin_dirs = [\"{PLUGINS}\"]\n"
         ),
         Kind::Containerd => format!(
             "version = 2\nroot = \"{at}/root\"\nstate = \"{state}\"\n\
              [grpc]\naddress = \"{socket}\"\n[ttrpc]\naddress = \"{socket}.ttrpc\"\n[debug]\nlevel = \"error\"\n\
              [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\n\
              restrict_oom_score_adj = true\ndisable_apparmor = true\nstream_server_port = \"0\"\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"{at}/no-cni\"\n"
+             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"{conf}\"\nbin_dir = \"{PLUGINS}\"\n"
         ),
     };
     let path = dir.join("config.toml");
@@ -445,17 +498,6 @@ fn import(kind: Kind, program: &Path, dir: &Path, archives: &[PathBuf]) -> Answe
 /// # Errors
 /// A program that is missing or fails.
 pub(super) fn images(dir: &Path, busybox: &Path, pause: &Path) -> Answer<Vec<PathBuf>> {
-    let run = |program: &str, arguments: &[&str]| {
-        let path = crate::programs::in_path(program)
-            .ok_or_else(|| format!("{program} not found on this machine"))?;
-        let output = Command::new(path).args(arguments).output();
-        let output = output.map_err(|error| format!("{program}: {error}"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{program} {arguments:?}: {}", said.trim()))
-    };
     let mut archives = Vec::new();
     for (name, program, inside, links) in [
         (
