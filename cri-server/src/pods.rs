@@ -14,7 +14,6 @@ use crate::live::Live;
 use crate::network::Networks;
 use crate::program::View;
 use crate::record::{self, Phase, PodResources, Sandbox};
-use crate::sandbox::sandbox_file;
 use crate::shim_client::Shim;
 use crate::spec::Modes;
 use crate::validate;
@@ -172,7 +171,7 @@ impl Pod {
             resources: new.resources.clone(),
             ..self.record.clone()
         };
-        record::write(&sandbox_file(&self.dir), &record)?;
+        record::write(&record::sandbox_file(&self.dir), &record)?;
         self.change(|now| {
             now.is_stopped |= new.is_stopped;
             now.resources = new.resources;

@@ -14,10 +14,11 @@
 
 use crate::api::{ContainerConfig, LinuxContainerResources, LinuxContainerUser, PodSandboxConfig};
 use crate::error::{Context, Error, Kind, Result};
+use ocirun_shim::files::PodDirectory;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest record that is read, in bytes: more than the largest request makes.
 const MAX_RECORD: u64 = 128 << 20;
@@ -91,6 +92,12 @@ pub struct Container {
     pub user: LinuxContainerUser,
     /// Absolute; empty for none.
     pub log_path: String,
+}
+
+/// Where the record of a pod is.
+#[must_use]
+pub fn sandbox_file(dir: &PodDirectory) -> PathBuf {
+    dir.path().join("sandbox.json")
 }
 
 /// Writes a record beside its place and renames it into it.

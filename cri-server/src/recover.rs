@@ -6,7 +6,6 @@ use crate::error::{Context, Result};
 use crate::images::blocking;
 use crate::pods::{Container, Pod, Pods};
 use crate::record::{self, Phase, Sandbox};
-use crate::sandbox::sandbox_file;
 use crate::spec::Modes;
 use crate::{rootfs, validate};
 use ocirun_shim::files::PodDirectory;
@@ -30,7 +29,7 @@ impl Pods {
         let mut pods = Vec::new();
         for id in names(&self.pods_dir())? {
             let dir = PodDirectory::new(self.pods_dir().join(&id));
-            match record::read::<Sandbox>(&sandbox_file(&dir)) {
+            match record::read::<Sandbox>(&record::sandbox_file(&dir)) {
                 Ok(record) => {
                     let modes = modes(&record);
                     pods.push(Arc::new(Pod::new(record, modes, dir)));

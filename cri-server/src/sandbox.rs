@@ -148,7 +148,7 @@ impl Pods {
         let (dir, config) = (pod.dir.path(), &pod.record.config);
         make_dir(&self.pods_dir(), 0o711)?;
         make_dir(dir, 0o700)?;
-        record::write(&sandbox_file(&pod.dir), &pod.record)?;
+        record::write(&record::sandbox_file(&pod.dir), &pod.record)?;
         if !config.log_directory.is_empty() {
             make_dir(Path::new(&config.log_directory), 0o755)?;
         }
@@ -377,11 +377,6 @@ fn taken_by(pod: &Pod) -> Error {
         pod.record.id
     );
     Error::new(Kind::AlreadyExists, text)
-}
-
-/// The record of a pod.
-pub(crate) fn sandbox_file(dir: &PodDirectory) -> std::path::PathBuf {
-    dir.path().join("sandbox.json")
 }
 
 /// The name that a pod's containers see.
