@@ -1,6 +1,7 @@
 //! critest, the test of the interface's own project, against a node of its own: images and networks are made here.
 //!
-//! The program is taken from PATH; `tests/critest.sh` builds it. `CRITEST_FOCUS` chooses tests, `CRITEST_LOG` keeps its words.
+//! The program is taken from PATH; `tests/critest.sh` builds it. `CRITEST_FOCUS` chooses tests, `CRITEST_MINUTES` is how long
+//! all may take (30), `CRITEST_LOG` keeps its words.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -180,7 +181,9 @@ fn nothing_fails() {
             .arg(format!("-runtime-endpoint={socket}"))
             .arg(format!("-image-endpoint={socket}"))
             .arg(format!("-ginkgo.skip={SKIPPED}"))
-            .args(["-ginkgo.no-color", "-ginkgo.timeout=30m"]);
+            .arg("-ginkgo.no-color");
+        let minutes = std::env::var("CRITEST_MINUTES").unwrap_or_else(|_| "30".to_owned());
+        command.arg(format!("-ginkgo.timeout={minutes}m"));
         if let Ok(focus) = std::env::var("CRITEST_FOCUS") {
             command.arg(format!("-ginkgo.focus={focus}"));
         }

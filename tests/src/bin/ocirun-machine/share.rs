@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use ocirun_tests::build;
 use ocirun_tests::machine::{Job, SHARE, Task};
+use ocirun_tests::{build, own_program, program_in_path};
 use serde_json::Value;
 
 use crate::image::{run, tree_size};
@@ -20,7 +20,11 @@ const IMAGE_PREFIX: &str = "image_";
 /// How the tests of the shim are called.
 const SHIM_PREFIX: &str = "shim_";
 /// Those of the server, which needs the shim too.
-const CRI_PREFIX: &str = "cri_";
+const CRI_PREFIX: &str = "cri";
+/// Its clients, which are no packages: shared in where the host has them in PATH.
+const CRI_CLIENTS: [&str; 2] = ["crictl", "critest"];
+/// What the tests of the server look at is passed on.
+const CRI_VARIABLES: [&str; 2] = ["CRITEST_FOCUS", "CRITEST_MINUTES"];
 
 /// What cargo built of the package of tests.
 #[derive(Debug)]
@@ -211,7 +215,23 @@ impl Programs {
         let shim = cri || tests.iter().any(|name| name.starts_with(SHIM_PREFIX));
         own.add("SHIM", || shim.then(|| build("ocirun-shim", "ocirun-shim")))?;
         own.add("CRI", || cri.then(|| build("cri-server", "ocirun-cri")))?;
+        if cri {
+            own.add_clients();
+        }
         Ok(own)
+    }
+
+    fn add_clients(&mut self) {
+        self.files
+            .extend(CRI_CLIENTS.iter().filter_map(program_in_path));
+        self.files.push(own_program("ocirun-critest-programs"));
+        let path = format!("{SHARE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        self.environment.push(("PATH".to_owned(), path));
+        for name in CRI_VARIABLES {
+            if let Ok(value) = std::env::var(name) {
+                self.environment.push((name.to_owned(), value));
+            }
+        }
     }
 
     /// What measures, and our runtime.
