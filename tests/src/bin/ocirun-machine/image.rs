@@ -34,6 +34,7 @@ const PACKAGES: &[&str] = &[
     "procps",
     "runc",
     "strace",
+    "sudo",
     "systemd",
     "systemd-sysv",
     "uidmap",
