@@ -11,6 +11,7 @@ use runtime_core::{Container, Error, ErrorKind, Root, State};
 use crate::cli::Flags;
 use crate::logging::{Cause, Log};
 
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -20,6 +21,7 @@ mod init;
 mod list;
 mod mounts;
 mod ps;
+mod restore;
 mod spec;
 mod update;
 
@@ -135,6 +137,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         invocation.command, invocation.arguments
     ));
     match invocation.command {
+        "checkpoint" => checkpoint::checkpoint(invocation),
         "create" => create::create(invocation),
         "run" => create::run(invocation),
         "exec" => exec::exec(invocation),
@@ -148,6 +151,7 @@ pub(crate) fn run(invocation: &Invocation<'_>) -> Outcome {
         "list" => list::list(invocation),
         "mounts" => mounts::mounts(invocation),
         "ps" => ps::ps(invocation),
+        "restore" => restore::restore(invocation),
         "spec" => spec::spec(invocation),
         "features" => features::features(invocation),
         "events" => events::events(invocation),

@@ -155,7 +155,7 @@ fn normalized(path: &Path) -> PathBuf {
 }
 
 /// Where the kernel says that `fd` is.
-fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf> {
+pub(crate) fn path_of(fd: BorrowedFd<'_>) -> Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let path = readlink(link.as_str()).call(|| format!("readlink({link:?})"))?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_vec())))

@@ -344,6 +344,11 @@ impl Cgroup {
         CString::new(directory).ok()
     }
 
+    /// The directory whose freezer stops all of the container.
+    pub(crate) fn freezer_directory(&self) -> Option<&Path> {
+        self.v2().or_else(|| self.directory("freezer"))
+    }
+
     /// Removes the directories, and those the container made below them.
     ///
     /// Goes on past what cannot be removed.

@@ -22,8 +22,10 @@ use crate::state::{Directory, Identity, Lock, Record, Root, State, Status};
 
 mod agent;
 mod becoming;
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod exec;
+mod external;
 mod failure;
 pub(crate) mod group;
 mod idmap;
@@ -31,6 +33,8 @@ pub(crate) mod ids;
 mod mounts;
 mod net_devices;
 mod prepare;
+pub(crate) mod restore;
+mod streams;
 
 /// How long a killed process is given to end.
 const ENDING: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 //!   <id>/                0711, locked by flock while a verb changes the container
 //!     config.json        as it was when the container was created
 //!     state.json         Record; written whole, then renamed into place
+//!     criu-root/         while it is restored: where CRIU has the root mounted, in a mount namespace of its own
 //!     exec.fifo          from create to start: the container's process waits in it
 //!     notify/            what the container sees as /run/notify, with a socket while somebody listens
 //! ```
@@ -12,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,7 @@ pub(crate) use notify::NOTIFY;
 
 const RECORD: &str = "state.json";
 const NEW_RECORD: &str = ".state.json";
+const CRIU_ROOT: &str = "criu-root";
 const FIFO: &str = "exec.fifo";
 /// Longest id: a name of a directory.
 const LONGEST_ID: usize = 255;
@@ -483,9 +485,29 @@ impl Directory {
         .is_ok()
     }
 
+    /// Makes an empty directory for CRIU to mount the root at, and gives its path.
+    pub(crate) fn make_criu_root(&self) -> Result<PathBuf> {
+        mkdirat(&self.own, CRIU_ROOT, Mode::from_bits_truncate(0o755))
+            .call(|| format!("mkdirat({CRIU_ROOT:?}, 0755)"))?;
+        Ok(crate::bundle::path_of(self.own.as_fd())?.join(CRIU_ROOT))
+    }
+
+    pub(crate) fn remove_criu_root(&self) -> Result<()> {
+        match unlinkat(&self.own, CRIU_ROOT, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::os(format!("rmdir({CRIU_ROOT:?})"), errno)),
+        }
+    }
+
+    /// Where the container's socket of sd_notify(3) is on the host.
+    pub(crate) fn notify_path(&self) -> Result<PathBuf> {
+        Ok(crate::bundle::path_of(self.own.as_fd())?.join(NOTIFY))
+    }
+
     /// Removes the container from the disk.
     pub(crate) fn remove(&self) -> Result<()> {
         self.remove_notify()?;
+        self.remove_criu_root()?;
         // The record last: as long as it is there the container can be found and deleted.
         for name in [FIFO, CONFIG, NEW_RECORD, RECORD] {
             match unlinkat(&self.own, name, UnlinkatFlags::NoRemoveDir) {

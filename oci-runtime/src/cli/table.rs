@@ -1,5 +1,6 @@
 //! All commands and flags.
 
+mod criu;
 mod update;
 
 use super::Takes;
@@ -152,6 +153,18 @@ const PID_FILE: Flag = flag(
     Value,
     "specify the file to write the process id to",
 );
+const DETACH: Flag = flag(
+    "detach",
+    Some("d"),
+    Nothing,
+    "detach from the container's process",
+);
+const NO_SUBREAPER: Flag = flag(
+    "no-subreaper",
+    None,
+    Nothing,
+    "disable the use of the subreaper used to reap reparented processes",
+);
 const NO_PIVOT: Flag = flag(
     "no-pivot",
     None,
@@ -200,6 +213,15 @@ const fn simple(name: &'static str, about: &'static str, description: &'static s
 
 /// All commands, in the order of the help.
 pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        flags: criu::CHECKPOINT,
+        ..simple(
+            "checkpoint",
+            "checkpoint a running container",
+            "Has CRIU, which must be installed, write the container's processes to files, and removes the container \
+             unless it is to go on.",
+        )
+    },
     Command {
         usage: "<container-id> | <bundle>",
         flags: &[
@@ -252,12 +274,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             flag("user", Some("u"), Value, "UID (format: <uid>[:<gid>])"),
             flag("additional-gids", Some("g"), Values, "additional gids"),
             flag("process", Some("p"), Value, "path to the process.json"),
-            flag(
-                "detach",
-                Some("d"),
-                Nothing,
-                "detach from the container's process",
-            ),
+            DETACH,
             PID_FILE,
             flag(
                 "process-label",
@@ -378,6 +395,15 @@ pub(crate) const COMMANDS: &[Command] = &[
             "Runs ps(1) with the options given (default: -ef) and shows the lines of the container's processes.",
         )
     },
+    Command {
+        flags: criu::RESTORE,
+        ..simple(
+            "restore",
+            "restore a container from a previous checkpoint",
+            "Has CRIU make a container's processes again from the files that the checkpoint command wrote, with the \
+             bundle that they were started from.",
+        )
+    },
     simple(
         "resume",
         "resumes all processes that have been previously paused",
@@ -390,12 +416,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             CONFIG,
             CONSOLE_SOCKET,
             PIDFD_SOCKET,
-            flag(
-                "detach",
-                Some("d"),
-                Nothing,
-                "detach from the container's process",
-            ),
+            DETACH,
             flag(
                 "keep",
                 None,
@@ -403,12 +424,7 @@ pub(crate) const COMMANDS: &[Command] = &[
                 "do not delete the container after it exits",
             ),
             PID_FILE,
-            flag(
-                "no-subreaper",
-                None,
-                Nothing,
-                "disable the use of the subreaper used to reap reparented processes",
-            ),
+            NO_SUBREAPER,
             NO_PIVOT,
             NO_NEW_KEYRING,
             PRESERVE_FDS,

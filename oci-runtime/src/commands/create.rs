@@ -73,7 +73,7 @@ pub(super) fn relay(invocation: &Invocation<'_>, socket: Option<UnixDatagram>) -
         .ok()
 }
 
-fn os(call: &str, errno: Errno) -> Failure {
+pub(super) fn os(call: &str, errno: Errno) -> Failure {
     Failure::File(format!("{call}: {} ({errno:?})", errno.desc()))
 }
 
@@ -162,16 +162,7 @@ fn make(
         }
         None => Bundle::open(&request.bundle)?,
     };
-    let mut host = Host::probe()?;
-    // Only `--rootless=false` insists: no other value makes a limit that was asked for optional.
-    host.cgroups_are_optional = invocation.global.value("rootless") != Some("false");
-    if invocation.global.on("systemd-cgroup") {
-        host.cgroup_driver = Driver::systemd();
-    }
-    let plan = Plan::compile(bundle.spec(), &host)?;
-    for warning in plan.warnings() {
-        invocation.log.warning(warning);
-    }
+    let plan = plan(invocation, &bundle)?;
     let (listen_fds, env) = listen_fds()?;
     let options = CreateOptions {
         start,
@@ -193,6 +184,21 @@ fn make(
         plan,
         options,
     )?)
+}
+
+/// What the bundle's configuration comes to on this host.
+pub(super) fn plan(invocation: &Invocation<'_>, bundle: &Bundle) -> Result<Plan, Failure> {
+    let mut host = Host::probe()?;
+    // Only `--rootless=false` insists: no other value makes a limit that was asked for optional.
+    host.cgroups_are_optional = invocation.global.value("rootless") != Some("false");
+    if invocation.global.on("systemd-cgroup") {
+        host.cgroup_driver = Driver::systemd();
+    }
+    let plan = Plan::compile(bundle.spec(), &host)?;
+    for warning in plan.warnings() {
+        invocation.log.warning(warning);
+    }
+    Ok(plan)
 }
 
 /// Who gets the terminal. A program that ends must have someone to give it to.

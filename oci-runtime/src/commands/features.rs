@@ -27,7 +27,7 @@ struct Features {
 }
 
 /// Annotations of a configuration that change what is done; a dot at the end stands for all that begin so.
-const ACTING_ANNOTATIONS: &[&str] = &["org.ocirun.", "org.systemd.property."];
+const ACTING_ANNOTATIONS: &[&str] = &["org.criu.config", "org.ocirun.", "org.systemd.property."];
 
 /// What could be tried on no machine at hand, by its place in a configuration.
 const UNTRIED: &str = "linux.intelRdt";
@@ -140,6 +140,7 @@ pub(super) fn features(_: &Invocation<'_>) -> Outcome {
             net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
+            ("org.opencontainers.runc.checkpoint.enabled", "true"),
             ("org.ocirun.untried", UNTRIED),
             ("org.ocirun.version", env!("CARGO_PKG_VERSION")),
         ]),

@@ -184,36 +184,9 @@ impl Container {
         if let Some(init) = &options.init {
             plan.process.run_by(init);
         }
-        let record = Record {
-            oci_version: bundle.spec().oci_version.clone(),
-            id: id.to_owned(),
-            bundle: bundle.path().to_owned(),
-            rootfs: bundle.path().join(
-                bundle
-                    .spec()
-                    .root
-                    .as_ref()
-                    .map_or("", |root| root.path.as_str()),
-            ),
-            created: Record::now(),
-            owner: nix::unistd::geteuid().as_raw(),
-            annotations: bundle.spec().annotations.clone().unwrap_or_default(),
-            cgroup: Cgroup::default(),
-            rdt,
-            own_pids: plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID),
-            init: None,
-            hooks: points(bundle.spec()),
-        };
+        let record = record(id, bundle, &plan, rdt);
         let container = Self { directory, record };
-        let mut attempt = Attempt {
-            container,
-            init: None,
-            has_ended: false,
-            master: None,
-            agent: None,
-            notify: None,
-            moved: None,
-        };
+        let mut attempt = Attempt::new(container);
         match attempt.make(bundle, plan, &mut cgroup, &options) {
             Ok(()) if options.start == Start::Now => {
                 match attempt.container.run_poststart_hooks() {
@@ -224,6 +197,30 @@ impl Container {
             Ok(()) => attempt.succeed(),
             Err(error) => Err(attempt.undo(error)),
         }
+    }
+}
+
+/// What is known of the container before any of it is made.
+pub(super) fn record(id: &str, bundle: &Bundle, plan: &Plan, rdt: Option<Group>) -> Record {
+    Record {
+        oci_version: bundle.spec().oci_version.clone(),
+        id: id.to_owned(),
+        bundle: bundle.path().to_owned(),
+        rootfs: bundle.path().join(
+            bundle
+                .spec()
+                .root
+                .as_ref()
+                .map_or("", |root| root.path.as_str()),
+        ),
+        created: Record::now(),
+        owner: nix::unistd::geteuid().as_raw(),
+        annotations: bundle.spec().annotations.clone().unwrap_or_default(),
+        cgroup: Cgroup::default(),
+        rdt,
+        own_pids: plan.namespaces.new.contains(CloneFlags::CLONE_NEWPID),
+        init: None,
+        hooks: points(bundle.spec()),
     }
 }
 
@@ -251,13 +248,13 @@ fn is_single_threaded() -> bool {
 }
 
 /// A container on its way.
-struct Attempt {
-    container: Container,
-    init: Option<Child>,
+pub(super) struct Attempt {
+    pub(super) container: Container,
+    pub(super) init: Option<Child>,
     /// Whether the child is known to have ended and been waited for.
     has_ended: bool,
     /// Master of the terminal, once the child has sent it.
-    master: Option<OwnedFd>,
+    pub(super) master: Option<OwnedFd>,
     /// Who gets the listener of its filter.
     agent: Option<Agent>,
     notify: Option<UnixDatagram>,
@@ -266,6 +263,18 @@ struct Attempt {
 }
 
 impl Attempt {
+    pub(super) fn new(container: Container) -> Self {
+        Self {
+            container,
+            init: None,
+            has_ended: false,
+            master: None,
+            agent: None,
+            notify: None,
+            moved: None,
+        }
+    }
+
     fn make(
         &mut self,
         bundle: &Bundle,
@@ -319,7 +328,7 @@ impl Attempt {
             let _ = channel.send(Message::Go);
         }
         self.follow(&plan, &channel, options.start)?;
-        self.announce(options)
+        self.announce(options.pid_file.as_ref(), options.pidfd_socket.as_ref())
     }
 
     /// Who starts the program listens before.
@@ -449,14 +458,18 @@ impl Attempt {
     }
 
     /// Tells who asked for the pid, when nothing can go wrong any more.
-    fn announce(&self, options: &CreateOptions) -> Result<()> {
+    pub(super) fn announce(
+        &self,
+        pid_file: Option<&PathBuf>,
+        pidfd_socket: Option<&PathBuf>,
+    ) -> Result<()> {
         let Some(init) = &self.init else {
             return Ok(());
         };
-        if let Some(socket) = &options.pidfd_socket {
+        if let Some(socket) = pidfd_socket {
             files::send_pidfd(socket, "standard", init.pidfd.as_fd())?;
         }
-        match &options.pid_file {
+        match pid_file {
             Some(path) => files::write_pid(path, init.pid),
             None => Ok(()),
         }
@@ -540,7 +553,7 @@ impl Attempt {
     }
 
     /// Takes everything back, and gives `error` with what could not be.
-    fn undo(mut self, error: Error) -> Error {
+    pub(super) fn undo(mut self, error: Error) -> Error {
         self.reap();
         let cgroup = &self.container.record.cgroup;
         let group = self.container.record.rdt.as_ref();
@@ -560,7 +573,7 @@ impl Attempt {
             })
     }
 
-    fn succeed(self) -> Result<Created> {
+    pub(super) fn succeed(self) -> Result<Created> {
         match self.init {
             Some(init) => Ok(Created {
                 container: self.container,

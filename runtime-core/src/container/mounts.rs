@@ -82,7 +82,7 @@ impl Container {
     }
 
     /// Its first process, which runs.
-    fn running(&self) -> Result<Init> {
+    pub(super) fn running(&self) -> Result<Init> {
         let status = self.status()?;
         let not_running = || Error::new(ErrorKind::WrongState(status), "container not running");
         let identity = match status {
@@ -139,12 +139,17 @@ impl Container {
 }
 
 /// The first process of a container that runs.
-struct Init {
+pub(super) struct Init {
     identity: Identity,
     pidfd: OwnedFd,
 }
 
 impl Init {
+    /// As the host sees it.
+    pub(super) fn pid(&self) -> i32 {
+        self.identity.pid
+    }
+
     /// The user namespace that it is in.
     fn user_namespace(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/user", self.identity.pid);
