@@ -46,6 +46,16 @@ impl Invocation {
         self
     }
 
+    /// The same call as the last arguments of another: of `words` and `more`.
+    #[must_use]
+    pub fn words_behind(self, words: &[&str], more: &Path) -> Self {
+        let mut command = Command::new(words.first().copied().unwrap_or_default());
+        command.args(words.iter().skip(1)).arg(more);
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        Self { command, ..self }
+    }
+
     /// Sets a variable of the environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {

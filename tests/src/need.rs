@@ -46,6 +46,8 @@ pub enum Need {
     Landlock,
     /// A program of the host, by its name in PATH.
     Program(&'static str),
+    /// A CRIU that works with this kernel.
+    Criu,
     /// A device node of the host, by its path.
     Device(&'static str),
     /// A variable of the environment, which says where something is.
@@ -130,6 +132,13 @@ impl Need {
             Self::Program(name) => (
                 program_in_path(name).is_some(),
                 format!("needs the program {name}"),
+            ),
+            Self::Criu => (
+                Command::new("criu")
+                    .arg("check")
+                    .output()
+                    .is_ok_and(|check| check.status.success()),
+                "needs a criu in PATH that `criu check` is content with".to_owned(),
             ),
             Self::Device(path) => (
                 fs::exists(path).unwrap_or(false),

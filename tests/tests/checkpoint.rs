@@ -1,0 +1,395 @@
+//! Containers written to files by CRIU, and made again from them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use ocirun_tests::{
+    Bundle, ConsoleSocket, Container, Finished, Invocation, Need, differs_on_runc, eventually,
+    program_in_path, runtime, suite,
+};
+use serde_json::json;
+
+/// Counts in a file, as long as it runs.
+const COUNT: &str = "i=0; while sleep 0.05; do i=$((i+1)); echo $i > /tmp/count; done";
+
+fn with_busybox(script: &str) -> Bundle {
+    let bundle =
+        Bundle::new()
+            .set("/root/readonly", false)
+            .args(&["/bin/busybox", "sh", "-c", script]);
+    let busybox = program_in_path("busybox").unwrap();
+    fs::copy(busybox, bundle.inside("/bin/busybox")).unwrap();
+    for name in ["sleep", "sh", "nc", "cat", "flock", "mkdir"] {
+        std::os::unix::fs::symlink("busybox", bundle.inside("/bin").join(name)).unwrap();
+    }
+    bundle
+}
+
+fn read(container: &Container, path: &str) -> String {
+    let text = fs::read_to_string(container.bundle.inside(path)).unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn count(container: &Container) -> u32 {
+    read(container, "/tmp/count").parse().unwrap_or_default()
+}
+
+/// `run --detach`, until it counts.
+fn counting(bundle: Bundle) -> Container {
+    let container = bundle.container();
+    container.run_detached().ok();
+    eventually("it counts", || count(&container) > 2);
+    container
+}
+
+fn images(container: &Container) -> PathBuf {
+    container.file("images")
+}
+
+fn checkpoint(container: &Container, flags: &[&str]) -> Finished {
+    let call = container.command("checkpoint").arg("--image-path");
+    call.arg(images(container))
+        .args(flags)
+        .arg(&container.id)
+        .finish()
+}
+
+fn restore(container: &Container, flags: &[&str]) -> Invocation {
+    let call = container.command("restore").arg("--image-path");
+    call.arg(images(container))
+        .arg("--bundle")
+        .arg(container.bundle.path())
+        .args(flags)
+        .arg(&container.id)
+}
+
+#[track_caller]
+fn goes_on(container: &Container, from: u32) {
+    assert_eq!(container.status(), "running");
+    eventually("it goes on", || count(container) > from + 2);
+}
+
+fn it_goes_on_where_it_was() {
+    let container = counting(with_busybox(COUNT));
+    checkpoint(&container, &[]).ok();
+    container.verb("state").fails(1, "does not exist");
+    assert!(container.bundle.cgroup().existing().is_empty());
+    let there = count(&container);
+    restore(&container, &["-d"]).finish().ok();
+    goes_on(&container, there);
+    assert_eq!(container.bundle.cgroup().processes().len(), 2);
+    let own = container.exec(&["report"]).value();
+    assert_eq!(
+        own["namespaces"],
+        container.exec(&["report"]).value()["namespaces"]
+    );
+    // And once more.
+    checkpoint(&container, &[]).ok();
+    restore(&container, &["-d"]).finish().ok();
+    goes_on(&container, there);
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    assert!(container.bundle.cgroup().existing().is_empty());
+    assert!(!container.state_root().join(&container.id).exists());
+}
+
+fn it_may_go_on_meanwhile() {
+    let container = counting(with_busybox(COUNT));
+    checkpoint(&container, &["--leave-running"]).ok();
+    goes_on(&container, count(&container));
+    checkpoint(&container, &["-leave-running=true", "--work-path", "/tmp"]).ok();
+    goes_on(&container, count(&container));
+}
+
+fn descriptors_are_written_as_runc_does() {
+    let container = with_busybox(COUNT).container();
+    let run = container.from_bundle("run", &[]).start();
+    eventually("it counts", || count(&container) > 2);
+    checkpoint(&container, &[]).ok();
+    let names = fs::read(images(&container).join("descriptors.json")).unwrap();
+    let names: Vec<String> = serde_json::from_slice(&names).unwrap();
+    assert_eq!(names.len(), 3);
+    assert!(names[1].starts_with("pipe:["), "{names:?}");
+    assert_eq!(run.finish().code(), 137);
+}
+
+fn standard_output_is_that_of_restore() {
+    let script = "while sleep 0.05; do echo here; i=x$i; echo $i > /tmp/count; [ -e /tmp/end ] && exit 7; done";
+    let container = with_busybox(script).container();
+    let run = container.from_bundle("run", &[]).start();
+    eventually("output", || run.stdout().contains("here"));
+    checkpoint(&container, &[]).ok();
+    assert_eq!(run.finish().code(), 137);
+    let pid_file = container.file("pid");
+    let mut restored = restore(&container, &["--pid-file", pid_file.to_str().unwrap()]).start();
+    eventually("output", || {
+        restored.stdout().contains("here") || restored.ended()
+    });
+    assert_eq!(
+        fs::read_to_string(pid_file).unwrap(),
+        container.pid().to_string()
+    );
+    fs::write(container.bundle.inside("/tmp/end"), "").unwrap();
+    assert_eq!(restored.finish().code(), 7);
+    container.verb("state").fails(1, "does not exist");
+}
+
+fn standard_streams_that_are_files() {
+    let container =
+        with_busybox("while sleep 0.05; do echo here; i=x$i; echo $i > /tmp/count; done")
+            .container();
+    let (first, second) = (container.file("first"), container.file("second"));
+    let streams = |call: Invocation, output: &PathBuf| {
+        call.words_behind(&["sh", "-c", "exec \"$@\" >\"$0\" </dev/null"], output)
+            .finish()
+            .ok();
+    };
+    streams(container.from_bundle("run", &["-d"]), &first);
+    eventually("output", || {
+        fs::read_to_string(&first).unwrap().contains("here")
+    });
+    checkpoint(&container, &[]).ok();
+    streams(restore(&container, &["-d"]), &second);
+    eventually("output", || {
+        fs::read_to_string(&second).unwrap().contains("here")
+    });
+}
+
+fn a_terminal_of_its_own() {
+    let container = with_busybox("while read line; do echo heard $line; done")
+        .set("/process/terminal", true)
+        .container();
+    let socket = ConsoleSocket::bind(container.file("console"));
+    let flags = ["-d", "--console-socket", socket.path().to_str().unwrap()];
+    container.from_bundle("run", &flags).finish().ok();
+    let (mut terminal, _) = socket.receive();
+    terminal.write("one\n");
+    terminal.wait_for("heard one");
+    checkpoint(&container, &[]).ok();
+    let restored = restore(&container, &flags).start();
+    let (mut terminal, _) = socket.receive();
+    restored.finish().ok();
+    terminal.write("two\n");
+    terminal.wait_for("heard two");
+    restore(&container, &["-d"])
+        .finish()
+        .fails(1, "cannot allocate tty if runc will detach");
+}
+
+fn bind_mounts_are_the_hosts() {
+    let bundle =
+        with_busybox("mkdir /data/x; while sleep 0.05; do i=x$i; echo $i > /data/count; done");
+    let source = bundle.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::create_dir_all(bundle.inside("/var")).unwrap();
+    std::os::unix::fs::symlink("../var/data", bundle.inside("/data")).unwrap();
+    fs::create_dir_all(bundle.inside("/var/data")).unwrap();
+    let container = bundle
+        .mount(
+            json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind"]}),
+        )
+        .container();
+    container.run_detached().ok();
+    let length = || fs::read(source.join("count")).unwrap_or_default().len();
+    eventually("it counts", || length() > 2);
+    checkpoint(&container, &[]).ok();
+    // A start would make the place as well.
+    fs::remove_dir(container.bundle.inside("/var/data")).unwrap();
+    fs::create_dir(container.bundle.inside("/var/data")).unwrap();
+    let there = length();
+    restore(&container, &["-d"]).finish().ok();
+    eventually("it goes on", || length() > there + 2);
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(
+        !table.contains(container.state_root().to_str().unwrap()),
+        "{table}"
+    );
+}
+
+fn a_network_of_another() {
+    let other = Bundle::new().probe(&["pause"]).container();
+    other.run_until_ready_detached();
+    let network = format!("/proc/{}/ns/net", other.pid());
+    let bundle = with_busybox(COUNT).without_namespace("network");
+    let container = counting(bundle.namespace(json!({"type": "network", "path": network})));
+    checkpoint(&container, &[]).ok();
+    restore(&container, &["-d"]).finish().ok();
+    goes_on(&container, count(&container));
+    let of = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_eq!(of(container.pid()), of(other.pid()));
+}
+
+fn connections_stay() {
+    let script = "nc -l -p 77 > /tmp/came & sleep 0.3; (i=0; while sleep 0.05; do i=$((i+1)); echo $i; echo $i > /tmp/count; done) | nc 127.0.0.1 77";
+    let container = with_busybox(script).container();
+    container.run_detached().ok();
+    let came = |container: &Container| read(container, "/tmp/came").lines().count();
+    eventually("bytes come", || came(&container) > 2);
+    checkpoint(&container, &[]).fails(1, "");
+    assert_eq!(container.status(), "running");
+    checkpoint(&container, &["--tcp-established"]).ok();
+    let there = came(&container);
+    restore(&container, &["-d", "--tcp-established"])
+        .finish()
+        .ok();
+    eventually("bytes come", || came(&container) > there + 2);
+    let lines = read(&container, "/tmp/came");
+    let numbers: Vec<usize> = lines.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(
+        (1..).zip(&numbers).all(|(wanted, found)| wanted == *found),
+        "{numbers:?}"
+    );
+}
+
+fn locks_of_files_need_a_word() {
+    let container = counting(with_busybox(
+        "echo > /tmp/lock; flock /tmp/lock sh -c 'while sleep 0.05; do i=$((i+1)); echo $i > /tmp/count; done'",
+    ));
+    let refused = checkpoint(&container, &[]).fails(1, "criu failed: type");
+    if !differs_on_runc("the reasons are in CRIU's log alone") {
+        assert!(
+            refused.says("file-lock") && refused.says("dump.log"),
+            "{refused}"
+        );
+        assert_eq!(refused.message().lines().count(), 1, "{refused}");
+    }
+    goes_on(&container, count(&container));
+    checkpoint(&container, &["--file-locks"]).ok();
+    restore(&container, &["-d", "--file-locks"]).finish().ok();
+    goes_on(&container, count(&container));
+}
+
+fn hooks_before_the_mounts_run_again() {
+    let bundle = with_busybox(COUNT);
+    let hook = bundle.path().join("hook");
+    let at = bundle.path().join("told");
+    let script = format!("cat >> {}; echo >> {0}", at.display());
+    let hooks = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    fs::write(hook, "").unwrap();
+    let container = counting(bundle.set("/hooks/createRuntime", hooks));
+    checkpoint(&container, &[]).ok();
+    restore(&container, &["-d"]).finish().ok();
+    let told = fs::read_to_string(at).unwrap();
+    let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert_eq!(last["pid"], container.pid());
+}
+
+fn nothing_is_left_of_what_cannot_be_restored() {
+    let container = counting(with_busybox(COUNT));
+    checkpoint(&container, &[]).ok();
+    let core = images(&container).join("core-1.img");
+    fs::write(core, "nothing").unwrap();
+    let refused = restore(&container, &["-d"])
+        .finish()
+        .fails(1, "criu failed");
+    container.verb("state").fails(1, "does not exist");
+    assert!(container.bundle.cgroup().existing().is_empty(), "{refused}");
+    assert!(!container.state_root().join(&container.id).exists());
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(
+        !table.contains(container.state_root().to_str().unwrap()),
+        "{table}"
+    );
+}
+
+fn states_in_which_there_is_nothing_to_write() {
+    let container = with_busybox(COUNT).container();
+    checkpoint(&container, &[]).fails(1, "container does not exist");
+    container.create().ok();
+    checkpoint(&container, &[]).fails(1, "container cannot be checkpointed in created state");
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    checkpoint(&container, &[]).fails(1, "container cannot be checkpointed in stopped state");
+    restore(&container, &["-d"]).finish().fails(1, "");
+}
+
+fn flags_that_cannot_be() {
+    let container = counting(with_busybox(COUNT));
+    for (flags, text) in [
+        (
+            &["--parent-path", "/abs"][..],
+            "--parent-path must be relative",
+        ),
+        (&["--parent-path", "none"], "invalid --parent-path: stat"),
+        (
+            &["--page-server", "x"],
+            "Use --page-server ADDRESS:PORT to specify page server",
+        ),
+        (&["--page-server", "x:y"], "Invalid port number"),
+        (
+            &["--manage-cgroups-mode", "none"],
+            "Invalid manage cgroups mode",
+        ),
+        (&["--empty-ns", "pid"], "namespace \"pid\" is not supported"),
+        (
+            &["--lazy-pages", "--status-fd", "77"],
+            "invalid --status-fd argument 77: bad file descriptor",
+        ),
+    ] {
+        checkpoint(&container, flags).fails(1, text);
+    }
+    goes_on(&container, count(&container));
+}
+
+fn without_images() {
+    let container = with_busybox(COUNT).container();
+    restore(&container, &["-d"])
+        .finish()
+        .fails(1, "no such file or directory");
+    fs::create_dir(images(&container)).unwrap();
+    restore(&container, &["-d"])
+        .finish()
+        .fails(1, "descriptors.json");
+    container.verb("state").fails(1, "does not exist");
+}
+
+fn without_criu() {
+    let container = counting(with_busybox(COUNT));
+    let call = container.command("checkpoint").arg("--image-path");
+    let call = call
+        .arg(images(&container))
+        .arg(&container.id)
+        .env("PATH", "/nowhere");
+    call.finish()
+        .fails(1, "exec: \"criu\": executable file not found in $PATH");
+    goes_on(&container, count(&container));
+}
+
+/// What CRI-O and podman look at before they count on it.
+fn callers_find_out_that_it_can() {
+    let call = |words: &[&str]| Invocation::new(&runtime().program).args(words).finish();
+    call(&["checkpoint", "--help"]).ok();
+    call(&["restore", "--help"]).ok();
+    let asked = call(&["restore", "--lsm-mount-context"]);
+    assert_eq!(asked.code(), 1);
+    let text = asked.stdout() + &asked.stderr();
+    assert!(text.contains("flag needs an argument"), "{text}");
+}
+
+const NEEDS: &[Need] = &[Need::Root, Need::Program("busybox"), Need::Criu];
+
+suite! {
+    NEEDS => [
+        it_goes_on_where_it_was,
+        it_may_go_on_meanwhile,
+        descriptors_are_written_as_runc_does,
+        standard_output_is_that_of_restore,
+        a_terminal_of_its_own,
+        bind_mounts_are_the_hosts,
+        a_network_of_another,
+        connections_stay,
+        locks_of_files_need_a_word,
+        hooks_before_the_mounts_run_again,
+        nothing_is_left_of_what_cannot_be_restored,
+        states_in_which_there_is_nothing_to_write,
+        flags_that_cannot_be,
+    ],
+    &[Need::Root, Need::Program("busybox"), Need::Criu, Need::NotRunc("CRIU cannot reach files of the host")] => [
+        standard_streams_that_are_files,
+    ],
+    &[Need::Root, Need::Program("busybox")] => [without_images, without_criu],
+    &[] => [callers_find_out_that_it_can],
+}
