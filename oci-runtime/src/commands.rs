@@ -221,20 +221,45 @@ fn kill(invocation: &Invocation<'_>) -> Outcome {
     let written = invocation.arguments.get(1).map_or("TERM", String::as_str);
     let signal = crate::format::signal(written)
         .ok_or_else(|| Failure::Argument(format!("unknown signal {written:?}")))?;
-    let container = invocation.container()?;
-    if !invocation.flags.on("all") {
-        return done(container.kill(signal));
-    }
-    // All of a container that has ended are none, which is no error.
-    done(container.kill_all(signal))
+    for_each(invocation, |id| {
+        let container = Container::open(&invocation.root()?, id)?;
+        if invocation.flags.on("all") {
+            // All of a container that has ended are none, which is no error.
+            return Ok(container.kill_all(signal)?);
+        }
+        Ok(container.kill(signal)?)
+    })
 }
 
 fn delete(invocation: &Invocation<'_>) -> Outcome {
-    if invocation.flags.on("force") {
-        return done(Container::delete_by_force(
-            &invocation.root()?,
-            invocation.id(),
-        ));
+    for_each(invocation, |id| {
+        let root = invocation.root()?;
+        if invocation.flags.on("force") {
+            return Ok(Container::delete_by_force(&root, id)?);
+        }
+        Ok(Container::open_exclusive(&root, id)?.delete()?)
+    })
+}
+
+/// Does `verb` to the container of the first argument, or to all in whose ids it is found as a regular expression: to
+/// the others too where it fails for one.
+fn for_each(invocation: &Invocation<'_>, verb: impl Fn(&str) -> Result<(), Failure>) -> Outcome {
+    let written = invocation.id();
+    if !invocation.flags.on("regex") {
+        return verb(written).map(|()| 0);
     }
-    done(invocation.locked_container()?.delete())
+    let pattern = regex_lite::Regex::new(written)
+        .map_err(|error| Failure::Argument(format!("--regex {written:?}: {error}")))?;
+    let mut first = None;
+    let ids = invocation.root()?.ids()?;
+    for id in ids.iter().filter(|id| pattern.is_match(id)) {
+        let Err(failure) = verb(id) else { continue };
+        // One that another has deleted meanwhile is what was wanted.
+        if failure.is_not_found() {
+            continue;
+        }
+        invocation.log.warning(&format!("{id:?}: {failure}"));
+        first = first.or(Some(failure));
+    }
+    first.map_or(Ok(0), Err)
 }

@@ -190,6 +190,12 @@ const PRESERVE_FDS: Flag = flag(
     Number,
     "Pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total) (default: 0)",
 );
+const REGEX: Flag = flag(
+    "regex",
+    Some("r"),
+    Nothing,
+    "the argument is a regular expression, for all containers in whose ids it is found",
+);
 const FORMAT: Flag = flag(
     "format",
     Some("f"),
@@ -244,12 +250,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         )
     },
     Command {
-        flags: &[flag(
-            "force",
-            Some("f"),
-            Nothing,
-            "Forcibly deletes the container if it is still running (uses SIGKILL)",
-        )],
+        flags: &[
+            flag(
+                "force",
+                Some("f"),
+                Nothing,
+                "Forcibly deletes the container if it is still running (uses SIGKILL)",
+            ),
+            REGEX,
+        ],
         ..simple(
             "delete",
             "delete any resources held by the container often used with detached container",
@@ -332,12 +341,15 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command {
         usage: "<container-id> [signal]",
         arguments: Arguments::Between(1, 2),
-        flags: &[flag(
-            "all",
-            Some("a"),
-            Nothing,
-            "send the specified signal to all processes inside the container",
-        )],
+        flags: &[
+            flag(
+                "all",
+                Some("a"),
+                Nothing,
+                "send the specified signal to all processes inside the container",
+            ),
+            REGEX,
+        ],
         ..simple(
             "kill",
             "kill sends the specified signal (default: SIGTERM) to the container's init process",
