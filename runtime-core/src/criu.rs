@@ -23,7 +23,7 @@ pub(crate) mod wire;
 
 use self::options::Directories;
 pub(crate) use self::spawn::{Inside, Start};
-use self::wire::{Message, fields};
+use self::wire::{Message, Value, fields};
 
 /// The oldest version that does all that is asked of it: external PID namespaces, and word of a page server.
 const OLDEST: u64 = 3_15_00;
@@ -46,7 +46,24 @@ pub(crate) enum Request {
     Version = 10,
 }
 
+/// The kind of an answer that is none yet.
 const NOTIFY: u64 = 6;
+
+/// The numbers of fields in `criu_req` and `criu_resp` (rpc.proto), under the names they have there.
+mod field {
+    pub(super) const TYPE: u32 = 1;
+    pub(super) const OPTS: u32 = 2;
+    pub(super) const NOTIFY_SUCCESS: u32 = 3;
+    pub(super) const REQ_FEATURES: u32 = 5;
+
+    pub(super) const SUCCESS: u32 = 2;
+    pub(super) const RESTORE: u32 = 4;
+    pub(super) const NOTIFY: u32 = 5;
+    pub(super) const CR_ERRNO: u32 = 7;
+    pub(super) const RESP_FEATURES: u32 = 8;
+    pub(super) const CR_ERRMSG: u32 = 9;
+    pub(super) const VERSION: u32 = 10;
+}
 
 /// What CRIU tells on its way.
 #[derive(Debug, Default)]
@@ -111,8 +128,8 @@ impl Criu {
         heard: &mut dyn FnMut(Notice) -> Result<()>,
     ) -> Result<i32> {
         let mut message = Message::default();
-        message.number(1, request as u64);
-        message.message(2, opts);
+        message.number(field::TYPE, request as u64);
+        message.message(field::OPTS, opts);
         self.send(&message)?;
         let mut refused = None;
         let pid = loop {
@@ -126,8 +143,8 @@ impl Criu {
             }
             let result = heard(answer.notice);
             let mut message = Message::default();
-            message.number(1, NOTIFY);
-            message.bool(3, result.is_ok());
+            message.number(field::TYPE, NOTIFY);
+            message.bool(field::NOTIFY_SUCCESS, result.is_ok());
             refused = result.err();
             self.send(&message)?;
         };
@@ -136,17 +153,17 @@ impl Criu {
         Ok(pid)
     }
 
-    /// Asks for something that has no options, and gives the message in the field `field` of the answer.
-    fn ask(mut self, request: Request, features: Option<Message>, field: u64) -> Result<Vec<u8>> {
+    /// Asks for something that has no options, and gives the message in the field `wanted` of the answer.
+    fn ask(mut self, request: Request, features: Option<Message>, wanted: u32) -> Result<Vec<u8>> {
         let mut message = Message::default();
-        message.number(1, request as u64);
+        message.number(field::TYPE, request as u64);
         if let Some(features) = features {
-            message.message(5, &features);
+            message.message(field::REQ_FEATURES, &features);
         }
         self.send(&message)?;
         let (bytes, _) = self.read()?;
         self.end();
-        let found = fields(&bytes).find(|(number, _)| *number == field);
+        let found = fields(&bytes).find(|(number, _)| *number == wanted);
         let Some((_, value)) = found else {
             Answer::parse(&bytes, None).restored(request)?;
             return Err(Error::unsupported(format!(
@@ -235,25 +252,17 @@ struct Answer {
 impl Answer {
     fn parse(bytes: &[u8], master: Option<OwnedFd>) -> Self {
         let mut answer = Self::default();
-        for (field, value) in fields(bytes) {
-            match field {
-                1 => answer.kind = value.number(),
-                2 => answer.success = value.number() == 1,
-                4 => {
-                    let pid = fields(value.bytes()).find(|(field, _)| *field == 1);
-                    answer.pid = pid.map_or(0, |(_, pid)| pid.int());
+        for (number, value) in fields(bytes) {
+            match number {
+                field::TYPE => answer.kind = value.number(),
+                field::SUCCESS => answer.success = value.number() == 1,
+                field::RESTORE => answer.pid = field_of(value.bytes(), 1).int(),
+                field::NOTIFY => {
+                    answer.notice.point = field_of(value.bytes(), 1).text();
+                    answer.notice.pid = field_of(value.bytes(), 2).int();
                 }
-                5 => {
-                    for (field, value) in fields(value.bytes()) {
-                        match field {
-                            1 => answer.notice.point = value.text(),
-                            2 => answer.notice.pid = value.int(),
-                            _ => {}
-                        }
-                    }
-                }
-                7 => answer.errno = value.int(),
-                9 => value.text().trim_end().clone_into(&mut answer.text),
+                field::CR_ERRNO => answer.errno = value.int(),
+                field::CR_ERRMSG => value.text().trim_end().clone_into(&mut answer.text),
                 _ => {}
             }
         }
@@ -281,13 +290,17 @@ impl Answer {
     }
 }
 
+/// The field `wanted` of a message, or that of nothing.
+fn field_of(message: &[u8], wanted: u32) -> Value<'_> {
+    let found = fields(message).find(|(field, _)| *field == wanted);
+    found.map_or(Value::Bytes(&[]), |(_, value)| value)
+}
+
 /// Refuses a CRIU that is too old, or not there.
 pub(crate) fn check_version(labels: bool) -> Result<()> {
-    let version = Criu::start(&Start::default())?.ask(Request::Version, None, 10)?;
-    let part = |wanted: u64| {
-        let part = fields(&version).find(|(field, _)| *field == wanted);
-        part.map_or(0, |(_, value)| value.number())
-    };
+    let version = Criu::start(&Start::default())?.ask(Request::Version, None, field::VERSION)?;
+    // Major, minor and sublevel, with the name of a commit between them.
+    let part = |wanted: u32| field_of(&version, wanted).number();
     let found = part(1) * 1_00_00 + part(2) * 100 + part(4);
     let oldest = if labels { OLDEST_FOR_LABELS } else { OLDEST };
     if found >= oldest {
@@ -306,9 +319,12 @@ pub(crate) fn check_version(labels: bool) -> Result<()> {
 pub(crate) fn check_feature(feature: Feature) -> Result<()> {
     let mut features = Message::default();
     features.bool(feature as u32, true);
-    let found = Criu::start(&Start::default())?.ask(Request::FeatureCheck, Some(features), 8)?;
-    let has = fields(&found).any(|(field, value)| field == feature as u64 && value.number() == 1);
-    if has {
+    let found = Criu::start(&Start::default())?.ask(
+        Request::FeatureCheck,
+        Some(features),
+        field::RESP_FEATURES,
+    )?;
+    if field_of(&found, feature as u32).number() == 1 {
         return Ok(());
     }
     Err(Error::unsupported(format!(

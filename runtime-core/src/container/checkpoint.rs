@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Container, external, streams};
-use crate::criu::options::{CriuOptions, Directories, Switch, external_mount, make};
+use crate::criu::options::{CriuOptions, Directories, Switch, external_mount, field, make};
 use crate::criu::wire::Message;
 use crate::criu::{Criu, Feature, Notice, Request, Start, check_feature, check_version, with_log};
 use crate::error::{Call, Error, ErrorKind, Result};
@@ -105,20 +105,20 @@ impl Container {
     fn describe(&self, plan: &Plan, options: &CheckpointOptions, opts: &mut Message) -> Result<()> {
         let init = self.running()?;
         let pid = init.pid();
-        opts.number(2, u64::try_from(pid).unwrap_or_default());
-        opts.text(13, self.record.rootfs.as_os_str().as_bytes());
+        opts.number(field::PID, u64::try_from(pid).unwrap_or_default());
+        opts.text(field::ROOT, self.record.rootfs.as_os_str().as_bytes());
         if let Some(server) = &options.page_server {
             let mut ps = Message::default();
             ps.text(1, &server.address);
             ps.number(2, server.port.into());
-            opts.message(11, &ps);
+            opts.message(field::PS, &ps);
         }
         if let Some(parent) = &options.parent {
-            opts.text(14, parent.as_os_str().as_bytes());
-            opts.bool(15, true);
+            opts.text(field::PARENT_IMG, parent.as_os_str().as_bytes());
+            opts.bool(field::TRACK_MEM, true);
         }
         if let Some(freezer) = self.record.cgroup.freezer_directory() {
-            opts.text(44, freezer.as_os_str().as_bytes());
+            opts.text(field::FREEZE_CGROUP, freezer.as_os_str().as_bytes());
         }
         for joined in &plan.namespaces.joined {
             if let Some(key) = external_namespace(joined.kind) {
@@ -126,7 +126,10 @@ impl Container {
                 let inode = std::fs::metadata(path)
                     .call(|| format!("stat({path:?})"))?
                     .ino();
-                opts.text(37, format!("{}[{inode}]:{key}", kind_name(joined.kind)));
+                opts.text(
+                    field::EXTERNAL,
+                    format!("{}[{inode}]:{key}", kind_name(joined.kind)),
+                );
             }
         }
         if options.dump == Dump::Memory {

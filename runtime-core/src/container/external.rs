@@ -87,10 +87,10 @@ pub(super) fn open_root(path: &Path) -> Result<Root> {
 /// Where `inside` leads to in `root`, as a path in it; unchanged where nothing is.
 pub(super) fn resolve(root: &Root, inside: &Path) -> Result<PathBuf> {
     let name = std::ffi::CString::new(inside.as_os_str().as_bytes()).unwrap_or_default();
-    let Ok(found) = root.find(&name, Links::Follow) else {
-        return Ok(inside.to_owned());
-    };
-    below(root, &found)
+    match root.find(&name, Links::Follow) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(inside.to_owned()),
+        found => below(root, &found.call(|| format!("openat2({inside:?})"))?),
+    }
 }
 
 fn below(root: &Root, found: &OwnedFd) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! `restore`: CRIU makes a container's processes again from files.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use super::streams::Streams;
 use super::{Child, Container, external};
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::criu::options::{CriuOptions, external_mount, inherit};
+use crate::criu::options::{CriuOptions, external_mount, field, inherit};
 use crate::criu::wire::Message;
 use crate::criu::{Criu, Inside, Notice, Request, Start, check_version, with_log};
 use crate::error::{Call, Context, Error, Result};
@@ -104,7 +104,7 @@ impl Image<'_> {
         external::make_places(self.plan, self.bundle.path(), &path(&rootfs))?;
         let at = container.directory.make_criu_root()?;
         let (kept, mut opts) = self.describe(container, &cgroup)?;
-        opts.text(13, at.as_os_str().as_bytes());
+        opts.text(field::ROOT, at.as_os_str().as_bytes());
         let at = CString::new(at.as_os_str().as_bytes()).unwrap_or_default();
 
         let directories = self.options.criu.paths()?;
@@ -189,15 +189,15 @@ impl Image<'_> {
     fn describe(&self, container: &Container, cgroup: &Cgroup) -> Result<(Vec<OwnedFd>, Message)> {
         let criu = &self.options.criu;
         let mut opts = criu.message(LOG, &container.record.annotations);
-        opts.bool(6, true);
-        opts.bool(26, true);
+        opts.bool(field::EVASIVE_DEVICES, true);
+        opts.bool(field::RST_SIBLING, true);
         let labels = [
-            (53, &self.options.lsm_profile),
-            (63, &self.options.lsm_mount_context),
+            (field::LSM_PROFILE, &self.options.lsm_profile),
+            (field::LSM_MOUNT_CONTEXT, &self.options.lsm_mount_context),
         ];
-        for (field, label) in labels {
+        for (number, label) in labels {
             if let Some(label) = label {
-                opts.text(field, label);
+                opts.text(number, label);
             }
         }
         self.describe_mounts(container, cgroup, &mut opts)?;
@@ -241,7 +241,7 @@ fn join(joined: &Joined, opts: &mut Message) -> Result<Option<OwnedFd>> {
         let namespace = open(path, flags, Mode::empty())
             .call(|| format!("open({path:?})"))
             .context(element)?;
-        inherit(opts, key, std::os::fd::AsRawFd::as_raw_fd(&namespace));
+        inherit(opts, key, namespace.as_raw_fd());
         return Ok(Some(namespace));
     }
     if matches!(joined.kind, NamespaceKind::Cgroup | NamespaceKind::Mount) {
@@ -251,7 +251,7 @@ fn join(joined: &Joined, opts: &mut Message) -> Result<Option<OwnedFd>> {
     let mut namespace = Message::default();
     namespace.text(1, kind_name(joined.kind));
     namespace.text(2, &joined.path);
-    opts.message(39, &namespace);
+    opts.message(field::JOIN_NS, &namespace);
     Ok(None)
 }
 
@@ -268,7 +268,7 @@ fn add_cgroup_roots(criu: Pid, opts: &mut Message) -> Result<()> {
             let mut root = Message::default();
             root.text(1, controller);
             root.text(2, path);
-            opts.message(25, &root);
+            opts.message(field::CG_ROOT, &root);
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::readlink;
 use nix::sys::stat::{SFlag, major, stat};
 
-use crate::criu::options::inherit;
+use crate::criu::options::{field, inherit};
 use crate::criu::wire::Message;
 use crate::error::{Call, Error, Result};
 
@@ -45,7 +45,7 @@ pub(super) fn write(images: &Path, pid: i32, opts: &mut Message) -> Result<()> {
             |name| name.to_string_lossy().into_owned(),
         ));
         if let Some(key) = &key {
-            opts.text(37, key);
+            opts.text(field::EXTERNAL, key);
         }
         files.push(key);
     }

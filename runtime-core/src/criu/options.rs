@@ -12,6 +12,39 @@ use nix::sys::stat::Mode;
 use super::wire::Message;
 use crate::error::{Call, Result};
 
+/// The numbers of fields in `criu_opts` (rpc.proto), under the names they have there. The switches are
+/// [`Switch`]'s.
+pub(crate) mod field {
+    pub(crate) const IMAGES_DIR_FD: u32 = 1;
+    pub(crate) const PID: u32 = 2;
+    pub(crate) const EVASIVE_DEVICES: u32 = 6;
+    pub(crate) const LOG_LEVEL: u32 = 9;
+    pub(crate) const LOG_FILE: u32 = 10;
+    /// The page server.
+    pub(crate) const PS: u32 = 11;
+    pub(crate) const NOTIFY_SCRIPTS: u32 = 12;
+    pub(crate) const ROOT: u32 = 13;
+    pub(crate) const PARENT_IMG: u32 = 14;
+    pub(crate) const TRACK_MEM: u32 = 15;
+    pub(crate) const WORK_DIR_FD: u32 = 17;
+    pub(crate) const EXT_MNT: u32 = 23;
+    pub(crate) const MANAGE_CGROUPS: u32 = 24;
+    pub(crate) const CG_ROOT: u32 = 25;
+    /// Restored processes are siblings of CRIU.
+    pub(crate) const RST_SIBLING: u32 = 26;
+    pub(crate) const INHERIT_FD: u32 = 27;
+    pub(crate) const MANAGE_CGROUPS_MODE: u32 = 34;
+    pub(crate) const EXTERNAL: u32 = 37;
+    pub(crate) const EMPTY_NS: u32 = 38;
+    pub(crate) const JOIN_NS: u32 = 39;
+    pub(crate) const FREEZE_CGROUP: u32 = 44;
+    /// The master of a terminal that only the container had is sent to us.
+    pub(crate) const ORPHAN_PTS_MASTER: u32 = 50;
+    pub(crate) const CONFIG_FILE: u32 = 51;
+    pub(crate) const LSM_PROFILE: u32 = 53;
+    pub(crate) const LSM_MOUNT_CONTEXT: u32 = 63;
+}
+
 /// How CRIU shall go about a container: what its command line has for dump and restore alike.
 #[derive(Debug)]
 pub struct CriuOptions {
@@ -93,6 +126,8 @@ pub enum Network {
 
 /// Where the configuration file of CRIU is that runc has it read.
 const CONFIG_FILE: &str = "/etc/criu/runc.conf";
+/// The most talkative level of its log.
+const LOG_ALL: u64 = 4;
 /// Which configuration file it shall read instead; empty for none.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
 
@@ -104,20 +139,20 @@ impl CriuOptions {
         for switch in &self.switches {
             opts.bool(*switch as u32, true);
         }
-        opts.number(9, 4);
-        opts.text(10, log);
-        opts.bool(12, true);
-        opts.bool(24, true);
-        opts.number(34, self.cgroups as u64);
+        opts.number(field::LOG_LEVEL, LOG_ALL);
+        opts.text(field::LOG_FILE, log);
+        opts.bool(field::NOTIFY_SCRIPTS, true);
+        opts.bool(field::MANAGE_CGROUPS, true);
+        opts.number(field::MANAGE_CGROUPS_MODE, self.cgroups as u64);
         if self.network == Network::Empty {
-            opts.number(38, libc::CLONE_NEWNET as u64);
+            opts.number(field::EMPTY_NS, libc::CLONE_NEWNET as u64);
         }
-        opts.bool(50, true);
+        opts.bool(field::ORPHAN_PTS_MASTER, true);
         let config = annotations
             .get(CONFIG_ANNOTATION)
             .map_or(CONFIG_FILE, String::as_str);
         if !config.is_empty() {
-            opts.text(51, config);
+            opts.text(field::CONFIG_FILE, config);
         }
         opts
     }
@@ -160,9 +195,12 @@ impl Directories {
     }
 
     pub(crate) fn describe(&self, opts: &mut Message) {
-        for (field, directory) in [1, 17].into_iter().zip(&self.0) {
+        for (place, directory) in [field::IMAGES_DIR_FD, field::WORK_DIR_FD]
+            .into_iter()
+            .zip(&self.0)
+        {
             let number = u64::try_from(directory.as_raw_fd()).unwrap_or_default();
-            opts.number(field, number);
+            opts.number(place, number);
         }
     }
 }
@@ -186,7 +224,7 @@ pub(crate) fn external_mount(opts: &mut Message, inside: &[u8], outside: &[u8]) 
     let mut map = Message::default();
     map.text(1, inside);
     map.text(2, outside);
-    opts.message(23, &map);
+    opts.message(field::EXT_MNT, &map);
 }
 
 /// A descriptor of CRIU's that takes the place of what is called `key` in the images.
@@ -194,7 +232,7 @@ pub(crate) fn inherit(opts: &mut Message, key: &str, fd: RawFd) {
     let mut inherited = Message::default();
     inherited.text(1, key);
     inherited.number(2, u64::try_from(fd).unwrap_or_default());
-    opts.message(27, &inherited);
+    opts.message(field::INHERIT_FD, &inherited);
 }
 
 #[cfg(test)]
@@ -202,7 +240,7 @@ mod tests {
     use super::super::wire::fields;
     use super::*;
 
-    fn message(options: &CriuOptions, annotation: Option<&str>) -> Vec<(u64, String)> {
+    fn message(options: &CriuOptions, annotation: Option<&str>) -> Vec<(u32, String)> {
         let annotations = annotation
             .map(|file| (CONFIG_ANNOTATION.to_owned(), file.to_owned()))
             .into_iter()
@@ -225,7 +263,7 @@ mod tests {
             cgroups: CgroupsMode::Strict,
             network: Network::Empty,
         };
-        let has = |all: &[(u64, String)], field: u64, value: &str| {
+        let has = |all: &[(u32, String)], field: u32, value: &str| {
             all.contains(&(field, value.to_owned()))
         };
         let all = message(&options, None);

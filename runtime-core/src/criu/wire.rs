@@ -82,7 +82,7 @@ impl<'a> Value<'a> {
 }
 
 /// The fields of a message in order, to its end or to the first one that is none.
-pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
+pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let tag = varint(&mut rest)?;
@@ -97,7 +97,7 @@ pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = (u64, Value<'_>)> {
             5 => Value::Bytes(take(&mut rest, 4)?),
             _ => return None,
         };
-        Some((tag >> 3, value))
+        Some((u32::try_from(tag >> 3).ok()?, value))
     })
 }
 
