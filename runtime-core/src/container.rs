@@ -128,6 +128,12 @@ impl Container {
             Status::Stopped => {
                 return wrong(Status::Stopped, "cannot start a container that has stopped");
             }
+            Status::Paused => {
+                return wrong(
+                    Status::Paused,
+                    "cannot start a container in the paused state",
+                );
+            }
             status => return wrong(status, "cannot start an already running container"),
         }
         let released = self.release()?;

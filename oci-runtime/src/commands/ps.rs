@@ -12,6 +12,8 @@ pub(super) fn ps(invocation: &Invocation<'_>) -> Outcome {
     match invocation.flags.value("format").unwrap_or("table") {
         "json" => {
             let numbers: Vec<i32> = pids.iter().map(|pid| pid.as_raw()).collect();
+            // What runc's callers know an empty list as.
+            let numbers = Some(numbers).filter(|numbers| !numbers.is_empty());
             let json = serde_json::to_string(&numbers).unwrap_or_default();
             print(&format!("{json}\n"))
         }
