@@ -110,6 +110,15 @@ impl Invocation<'_> {
         self.arguments.first().map_or("", String::as_str)
     }
 
+    /// The id of the container that the command is about, where there is one.
+    pub(crate) fn container_named(&self) -> Option<&str> {
+        let place = usize::from(self.command == "mounts");
+        let id = self.arguments.get(place)?;
+        let is_id = !matches!(self.command, "completions" | "image" | "man")
+            && runtime_core::check_id(id).is_ok();
+        is_id.then_some(id)
+    }
+
     fn container(&self) -> Result<Container, Failure> {
         Ok(Container::open(&self.root()?, self.id())?)
     }

@@ -1,4 +1,5 @@
-//! The log: lines of text, or one JSON object a line, as callers of runc read them.
+//! The log: lines of text, or one JSON object a line, as callers of runc read them; in a file, on standard error, or at
+//! journald or syslog, as crun has it.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -6,7 +7,12 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::SystemTime;
 
+use crate::cli::Flags;
 use crate::time;
+
+mod daemon;
+
+use self::daemon::{Daemon, Protocol};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,66 +62,60 @@ impl Cause {
 
 /// Where lines go.
 #[derive(Debug)]
+enum Place {
+    StandardError,
+    File(File),
+    Daemon(Daemon),
+}
+
+/// Where lines go, and how they look.
+#[derive(Debug)]
 pub(crate) struct Log {
-    /// Standard error where there is none.
-    file: Option<File>,
+    place: Place,
     format: Format,
     debug: bool,
+}
+
+/// Of whom the lines of a log are that others write to as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Author<'a> {
+    /// What the program was called as.
+    pub(crate) program: &'a str,
+    /// The container that the command is about.
+    pub(crate) container: Option<&'a str>,
 }
 
 impl Log {
     /// Standard error, as text: before the command line says otherwise.
     pub(crate) fn standard() -> Self {
         Self {
-            file: None,
+            place: Place::StandardError,
             format: Format::Text,
             debug: false,
         }
     }
 
-    /// Opens the log at `path`.
+    /// Opens the log that the flags before the command name.
     ///
     /// # Errors
-    /// The line to show where the file cannot be opened or the format is none.
-    pub(crate) fn open(
-        path: Option<&str>,
-        format: Option<&str>,
-        debug: bool,
-    ) -> Result<Self, String> {
-        let format = match format {
+    /// The line to show where it cannot be opened or the format is none.
+    pub(crate) fn open(global: &Flags, author: Author<'_>) -> Result<Self, String> {
+        let format = match global.value("log-format") {
             None | Some("" | "text") => Format::Text,
             Some("json") => Format::Json,
             Some(other) => return Err(format!("invalid log-format: {other}")),
         };
-        let open = |path: &str| {
-            let mut options = OpenOptions::new();
-            options
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .custom_flags(nix::libc::O_SYNC)
-                .open(path)
-        };
-        let file = match path {
-            None | Some("" | "/dev/stderr") => None,
-            Some(path) => Some(open(path).map_err(|error| {
-                format!(
-                    "log: open({path:?}, O_CREAT|O_APPEND): {}",
-                    crate::format::io(&error)
-                )
-            })?),
-        };
         Ok(Self {
-            file,
+            place: Place::open(global.value("log").unwrap_or_default(), author)?,
             format,
-            debug,
+            debug: global.on("debug"),
         })
     }
 
     /// The error that ends a command: a line in the log, and the bare words on standard error where that is elsewhere.
     pub(crate) fn fatal(&self, message: &str, cause: &Cause) {
         self.line(Level::Error, message, Some(cause));
-        if self.file.is_some() {
+        if !matches!(self.place, Place::StandardError) {
             let _ = writeln!(std::io::stderr(), "{message}");
         }
     }
@@ -132,11 +132,53 @@ impl Log {
 
     /// One write, so that lines of several processes do not mix.
     fn line(&self, level: Level, message: &str, cause: Option<&Cause>) {
-        let line = render(self.format, level, (message, cause), SystemTime::now());
-        let _ = match &self.file {
-            Some(file) => (&mut &*file).write_all(line.as_bytes()),
-            None => std::io::stderr().write_all(line.as_bytes()),
+        let rendered = || render(self.format, level, (message, cause), SystemTime::now());
+        let _ = match (&self.place, self.format) {
+            (Place::File(file), _) => (&mut &*file).write_all(rendered().as_bytes()),
+            (Place::StandardError, _) => std::io::stderr().write_all(rendered().as_bytes()),
+            // Time and level are the daemon's.
+            (Place::Daemon(daemon), Format::Text) => daemon.send(level, message),
+            (Place::Daemon(daemon), Format::Json) => daemon.send(level, rendered().trim_end()),
         };
+    }
+}
+
+impl Place {
+    /// `written` is a path, or one of `file:PATH`, `journald:[IDENTIFIER]` and `syslog:[IDENTIFIER]`.
+    fn open(written: &str, author: Author<'_>) -> Result<Self, String> {
+        let daemons = [
+            ("journald:", Protocol::Journal, author.program),
+            (
+                "syslog:",
+                Protocol::Syslog,
+                author.container.unwrap_or(author.program),
+            ),
+        ];
+        for (prefix, protocol, own) in daemons {
+            if let Some(identifier) = written.strip_prefix(prefix) {
+                let identifier = if identifier.is_empty() {
+                    own
+                } else {
+                    identifier
+                };
+                let connected = Daemon::connect(protocol, identifier, author.container);
+                return connected.map(Self::Daemon).map_err(|error| {
+                    let error = crate::format::io(&error);
+                    format!("log: connect({:?}): {error}", protocol.path())
+                });
+            }
+        }
+        let path = written.strip_prefix("file:").unwrap_or(written);
+        if matches!(path, "" | "/dev/stderr") {
+            return Ok(Self::StandardError);
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o644);
+        let opened = options.custom_flags(nix::libc::O_SYNC).open(path);
+        opened.map(Self::File).map_err(|error| {
+            let error = crate::format::io(&error);
+            format!("log: open({path:?}, O_CREAT|O_APPEND): {error}")
+        })
     }
 }
 

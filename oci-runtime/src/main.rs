@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::cli::{COMMANDS, Flags, Misuse, Wanted};
 use crate::commands::{Failure, Invocation};
-use crate::logging::{Cause, Log};
+use crate::logging::{Author, Cause, Log};
 
 mod cli;
 mod commands;
@@ -82,7 +82,14 @@ fn help_of(name: &str, command: &str) -> String {
 
 /// A command line that was not understood: the error where `global` wants it, and the help that would have helped.
 fn refuse(name: &str, called: &str, global: &Flags, misuse: &Misuse) -> ExitCode {
-    let log = match open_log(global) {
+    let container = None;
+    let log = match Log::open(
+        global,
+        Author {
+            program: name,
+            container,
+        },
+    ) {
         Ok(log) => log,
         Err(text) => {
             Log::standard().fatal(&text, &Cause::of("file"));
@@ -120,14 +127,6 @@ fn refuse(name: &str, called: &str, global: &Flags, misuse: &Misuse) -> ExitCode
     ExitCode::from(code)
 }
 
-fn open_log(global: &Flags) -> Result<Log, String> {
-    Log::open(
-        global.value("log"),
-        global.value("log-format"),
-        global.on("debug"),
-    )
-}
-
 fn run(invocation: &mut Invocation<'_>) -> ExitCode {
     // Whoever enters a container must not take a writable program of the host along, and begins anew without it.
     if matches!(invocation.command, "create" | "run" | "exec")
@@ -137,7 +136,11 @@ fn run(invocation: &mut Invocation<'_>) -> ExitCode {
         invocation.log.fatal(&text, &Failure::from(error).cause());
         return ExitCode::FAILURE;
     }
-    match open_log(invocation.global) {
+    let author = Author {
+        program: invocation.name,
+        container: invocation.container_named(),
+    };
+    match Log::open(invocation.global, author) {
         Ok(log) => invocation.log = log,
         Err(text) => {
             invocation.log.fatal(&text, &Cause::of("file"));

@@ -86,7 +86,7 @@ pub(crate) const GLOBAL: &[Flag] = &[
         "log",
         None,
         Value,
-        "set the log file to write logs to (default is '/dev/stderr')",
+        "set the log file to write logs to, or journald:[IDENTIFIER] or syslog:[IDENTIFIER] (default is '/dev/stderr')",
     ),
     flag(
         "log-format",
