@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use runtime_core::kernel::pidfd;
 use runtime_core::{Container, Error, ErrorKind, Root, State};
@@ -41,9 +42,16 @@ impl Failure {
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Runtime(error) if *error.kind() == ErrorKind::NotFound)
     }
-}
 
-impl Failure {
+    /// The same, with the container that it happened to.
+    fn of(self, id: &str) -> Self {
+        match self {
+            Self::Runtime(error) => Self::Runtime(error.context(format_args!("{id:?}"))),
+            Self::Argument(text) => Self::Argument(format!("{id:?}: {text}")),
+            Self::File(text) => Self::File(format!("{id:?}: {text}")),
+        }
+    }
+
     /// What programs are told of it.
     pub(crate) fn cause(&self) -> Cause {
         match self {
@@ -227,11 +235,11 @@ fn render(state: &State, owner: &str) -> String {
 }
 
 fn kill(invocation: &Invocation<'_>) -> Outcome {
-    let written = invocation.arguments.get(1).map_or("TERM", String::as_str);
-    let signal = crate::format::signal(written)
-        .ok_or_else(|| Failure::Argument(format!("unknown signal {written:?}")))?;
     for_each(invocation, |id| {
         let container = Container::open(&invocation.root()?, id)?;
+        let written = invocation.arguments.get(1).map_or("TERM", String::as_str);
+        let signal = crate::format::signal(written)
+            .ok_or_else(|| Failure::Argument(format!("unknown signal {written:?}")))?;
         if invocation.flags.on("all") {
             // All of a container that has ended are none, which is no error.
             return Ok(container.kill_all(signal)?);
@@ -251,24 +259,35 @@ fn delete(invocation: &Invocation<'_>) -> Outcome {
 }
 
 /// Does `verb` to the container of the first argument, or to all in whose ids it is found as a regular expression: to
-/// the others too where it fails for one.
+/// the others too where it fails for one. The last failure is the command's, the others are warnings.
 fn for_each(invocation: &Invocation<'_>, verb: impl Fn(&str) -> Result<(), Failure>) -> Outcome {
     let written = invocation.id();
     if !invocation.flags.on("regex") {
         return verb(written).map(|()| 0);
     }
     let pattern = regex_lite::Regex::new(written)
-        .map_err(|error| Failure::Argument(format!("--regex {written:?}: {error}")))?;
-    let mut first = None;
-    let ids = invocation.root()?.ids()?;
-    for id in ids.iter().filter(|id| pattern.is_match(id)) {
-        let Err(failure) = verb(id) else { continue };
-        // One that another has deleted meanwhile is what was wanted.
-        if failure.is_not_found() {
+        .map_err(|error| Failure::Argument(format!("--regex: {error}")))?;
+    let mut last = None;
+    let ids = match invocation.root()?.ids() {
+        // No container was ever made.
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Vec::new(),
+        ids => ids?,
+    };
+    for id in ids {
+        if !pattern.is_match(&id) {
             continue;
         }
-        invocation.log.warning(&format!("{id:?}: {failure}"));
-        first = first.or(Some(failure));
+        match verb(&id) {
+            Ok(()) => {}
+            // One that another has deleted meanwhile is what was wanted.
+            Err(failure) if failure.is_not_found() => {}
+            Err(failure) => {
+                let failure = failure.of(&id);
+                if let Some(earlier) = last.replace(failure) {
+                    invocation.log.warning(&earlier.to_string());
+                }
+            }
+        }
     }
-    first.map_or(Ok(0), Err)
+    last.map_or(Ok(0), Err)
 }
