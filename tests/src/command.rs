@@ -46,7 +46,7 @@ impl Invocation {
         self
     }
 
-    /// The same call as the last arguments of another: of `words` and `more`.
+    /// The same program and arguments as the last arguments of another call: of `words` and `more`.
     #[must_use]
     pub fn words_behind(self, words: &[&str], more: &Path) -> Self {
         let mut command = Command::new(words.first().copied().unwrap_or_default());

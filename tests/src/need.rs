@@ -48,6 +48,10 @@ pub enum Need {
     Program(&'static str),
     /// A CRIU that works with this kernel.
     Criu,
+    /// Something that CRIU and this kernel can do together, by its name for `criu check --feature`.
+    CriuFeature(&'static str),
+    /// A CRIU that knows what this kernel lost: since Linux 6.16 TCP has no SO_PASSSEC, which older ones ask for.
+    CriuTcp,
     /// A device node of the host, by its path.
     Device(&'static str),
     /// A variable of the environment, which says where something is.
@@ -134,11 +138,17 @@ impl Need {
                 format!("needs the program {name}"),
             ),
             Self::Criu => (
-                Command::new("criu")
-                    .arg("check")
-                    .output()
-                    .is_ok_and(|check| check.status.success()),
+                criu_check(&[]),
                 "needs a criu in PATH that `criu check` is content with".to_owned(),
+            ),
+            Self::CriuTcp => (
+                kernel_version().is_some_and(|version| version < (6, 16))
+                    || criu_version().is_some_and(|version| version >= (4, 2)),
+                "needs criu 4.2 in PATH for TCP on Linux 6.16 and later".to_owned(),
+            ),
+            Self::CriuFeature(name) => (
+                criu_check(&["--feature", name]),
+                format!("needs a criu in PATH that has, with this kernel, {name}"),
             ),
             Self::Device(path) => (
                 fs::exists(path).unwrap_or(false),
@@ -195,6 +205,20 @@ fn has_v2_controller(name: &str) -> bool {
     controllers.is_ok_and(|all| {
         matches!(name, "devices" | "freezer") || all.split_whitespace().any(|one| one == name)
     })
+}
+
+/// From `Version: 4.2.1`.
+fn criu_version() -> Option<(u32, u32)> {
+    let output = Command::new("criu").arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.lines().next()?.strip_prefix("Version: ")?;
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+fn criu_check(args: &[&str]) -> bool {
+    let check = Command::new("criu").arg("check").args(args).output();
+    check.is_ok_and(|check| check.status.success())
 }
 
 /// Whether the cgroup above this process's own is the user's, with `controller`.

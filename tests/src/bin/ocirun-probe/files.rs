@@ -38,6 +38,7 @@ pub fn step(words: &[&str]) -> Outcome {
         ["list", path] => list(path),
         ["attribute", path, name] => attribute(path, name),
         ["mkdir", path] => done(fs::create_dir(path)),
+        ["lock", path] => lock(path),
         ["unlink", path] => done(fs::remove_file(path)),
         ["symlink", target, path] => done(symlink(target, path)),
         ["chown", path, uid, gid] => done(std::os::unix::fs::chown(
@@ -159,4 +160,12 @@ fn wait_for(path: &str) -> Outcome {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(Value::from("ok"))
+}
+
+/// Holds a lock of flock(2) on a file that is made if it is not there, to the end.
+fn lock(path: &str) -> Outcome {
+    let file = File::create(path)?;
+    file.lock()?;
+    std::mem::forget(file);
+    Ok(Value::Null)
 }
