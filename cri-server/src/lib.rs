@@ -17,6 +17,8 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod flight;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gather;
 pub mod host;
 pub mod images;

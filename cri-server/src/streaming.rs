@@ -8,6 +8,7 @@
 //! [`spdy_frame`] and [`ws_frame`] are pure; [`wire`] bounds what waits. A client that does not read makes the program
 //! wait that it asked for, and nobody else.
 
+pub mod encoded;
 pub mod forward;
 mod http;
 pub mod outcome;
@@ -28,6 +29,7 @@ use crate::images::blocking;
 use crate::pods::{Container, Pods};
 use crate::spec::exec_process;
 use forward::Place;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use session::Wanted;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -156,10 +158,7 @@ impl Streaming {
         let service = hyper::service::service_fn(move |request| {
             http::answer(self.clone(), socket.clone(), request)
         });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .max_buf_size(MAX_HEADERS)
+        let served = protocol()
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades()
             .await;
@@ -264,6 +263,25 @@ impl Streaming {
         }
         Ok(container)
     }
+}
+
+/// HTTP, as it is spoken here.
+fn protocol() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(MAX_HEADERS);
+    builder
+}
+
+/// Serves a client whom every token is good for, until it has its upgrade.
+#[cfg(any(test, fuzzing))]
+pub(crate) async fn fuzz(io: tokio::io::DuplexStream) {
+    let service = hyper::service::service_fn(http::agreed);
+    let connection = protocol().serve_connection(TokioIo::new(io), service);
+    // What is no HTTP is an error of the connection alone.
+    let _ = connection.with_upgrades().await;
 }
 
 fn check(wanted: Wanted) -> Result<()> {

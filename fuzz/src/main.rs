@@ -12,7 +12,7 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use runtime_core::fuzz::{TARGETS, Target};
+use runtime_core::fuzz::Target;
 
 mod json;
 
@@ -20,10 +20,11 @@ fn target() -> &'static (&'static str, Target) {
     static TARGET: OnceLock<(&str, Target)> = OnceLock::new();
     TARGET.get_or_init(|| {
         let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
-        let found = TARGETS.into_iter().find(|(name, _)| *name == wanted);
-        found.unwrap_or_else(|| {
-            let names = TARGETS.map(|(name, _)| name).join(", ");
-            panic!("FUZZ_TARGET={wanted:?}: is none of {names}")
+        let all = [&runtime_core::fuzz::TARGETS[..], &cri_server::fuzz::TARGETS].concat();
+        let found = all.iter().find(|(name, _)| *name == wanted);
+        found.copied().unwrap_or_else(|| {
+            let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+            panic!("FUZZ_TARGET={wanted:?}: is none of {}", names.join(", "))
         })
     })
 }

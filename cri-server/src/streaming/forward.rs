@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 
 /// Most connections of one client at a time.
 const MOST: usize = 256;
+/// Longest name by which a client knows a connection, in bytes.
+const MAX_NAME: usize = 128;
 /// Pieces that wait for one connection.
 const WAITING: usize = 4;
 /// How long a connection may take to be made.
@@ -129,6 +131,9 @@ impl<R: AsyncRead + Unpin> Forwarding<R> {
             "" => format!("#{stream}"),
             name => name.to_owned(),
         };
+        if name.len() > MAX_NAME {
+            return self.incoming.refuse(stream).await;
+        }
         let is_known = self.pairs.contains_key(&name);
         let ports = &self.place.ports;
         let is_allowed = port != 0 && (ports.is_empty() || ports.contains(&port));

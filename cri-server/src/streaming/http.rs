@@ -2,7 +2,7 @@
 //! leaves the connection to the session.
 
 use super::forward::{self, Place};
-use super::session::{Session, Wanted};
+use super::session::{Coding, Session, Wanted};
 use super::{Asked, Streaming, spdy, websocket, wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,17 +25,22 @@ type Answer = Response<Full<Bytes>>;
 const VERSION: &str = "x-stream-protocol-version";
 const ACCEPTED: &str = "x-accepted-stream-protocol-versions";
 /// The versions of sessions, the first of which has no number in its name.
-const SESSIONS: [(&str, u8); 5] = [
-    ("v5.channel.k8s.io", 5),
-    ("v4.channel.k8s.io", 4),
-    ("v3.channel.k8s.io", 3),
-    ("v2.channel.k8s.io", 2),
-    ("channel.k8s.io", 1),
+const SESSIONS: [Protocol; 5] = [
+    Protocol::of("v5.channel.k8s.io", 5),
+    Protocol::of("v4.channel.k8s.io", 4),
+    Protocol::of("v3.channel.k8s.io", 3),
+    Protocol::of("v2.channel.k8s.io", 2),
+    Protocol::of("channel.k8s.io", 1),
+];
+/// Those of browsers.
+const ENCODED: [Protocol; 2] = [
+    Protocol::of("v4.base64.channel.k8s.io", 4).in_base64(),
+    Protocol::of("base64.channel.k8s.io", 1).in_base64(),
 ];
 /// Port forwarding, over SPDY.
-const FORWARD: &str = "portforward.k8s.io";
+const FORWARD: Protocol = Protocol::of("portforward.k8s.io", 0);
 /// The same in WebSocket.
-const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+const TUNNEL: Protocol = Protocol::of("SPDY/3.1+portforward.k8s.io", 0);
 /// What RFC 6455 puts behind the key.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -46,12 +51,35 @@ enum Way {
     WebSocket,
 }
 
+/// What is spoken behind the upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Protocol {
+    name: &'static str,
+    version: u8,
+    coding: Coding,
+}
+
+impl Protocol {
+    const fn of(name: &'static str, version: u8) -> Self {
+        let coding = Coding::Bytes;
+        Self {
+            name,
+            version,
+            coding,
+        }
+    }
+
+    const fn in_base64(self) -> Self {
+        let coding = Coding::Base64;
+        Self { coding, ..self }
+    }
+}
+
 /// What both sides agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Agreed {
     way: Way,
-    protocol: &'static str,
-    version: u8,
+    protocol: Protocol,
 }
 
 /// Answers one request; the connection is that of `socket`.
@@ -74,9 +102,7 @@ pub async fn answer(
             "no such stream, or it was begun already",
         ));
     };
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    agreed.say(request.headers(), answer.headers_mut());
+    let answer = agreed.answer(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
@@ -89,6 +115,16 @@ pub async fn answer(
         }
     });
     Ok(answer)
+}
+
+/// The answer to a request whose token is good.
+#[cfg(any(test, fuzzing))]
+pub async fn agreed(request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let agreed = agree(&request);
+    Ok(agreed.map_or_else(
+        |refusal| *refusal,
+        |agreed| agreed.answer(request.headers()),
+    ))
 }
 
 fn refusal(status: StatusCode, text: &'static str) -> Answer {
@@ -107,65 +143,60 @@ fn words<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str
         .filter(|word| !word.is_empty())
 }
 
-fn agree(request: &Request<Incoming>) -> Result<Agreed, Box<Answer>> {
+fn agree<B>(request: &Request<B>) -> Result<Agreed, Box<Answer>> {
     let headers = request.headers();
+    let refused = |status, text| Err(Box::new(refusal(status, text)));
+    if ![Method::GET, Method::POST].contains(request.method()) {
+        return refused(StatusCode::METHOD_NOT_ALLOWED, "GET or POST");
+    }
     let has = |name: HeaderName, word: &str| {
         words(headers, name.as_str()).any(|one| one.eq_ignore_ascii_case(word))
     };
-    if ![Method::GET, Method::POST].contains(request.method()) {
-        return Err(Box::new(refusal(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "GET or POST",
-        )));
-    }
-    let is_forward = request.uri().path().starts_with("/portforward/");
     let way = match has(CONNECTION, "upgrade") {
         true if has(UPGRADE, "SPDY/3.1") => Way::Spdy,
         true if has(UPGRADE, "websocket") => Way::WebSocket,
         _ => {
-            return Err(Box::new(refusal(
+            return refused(
                 StatusCode::BAD_REQUEST,
                 "no upgrade to SPDY/3.1 or websocket",
-            )));
+            );
         }
     };
-    let known: Vec<(&'static str, u8)> = match (way, is_forward) {
-        (Way::Spdy, true) => vec![(FORWARD, 0)],
-        (Way::WebSocket, true) => vec![(TUNNEL, 0)],
-        // The last version is of WebSocket alone.
-        (Way::Spdy, false) => SESSIONS[1..].into(),
-        (Way::WebSocket, false) => SESSIONS.into(),
-    };
+    if way == Way::WebSocket && !is_websocket(headers) {
+        return refused(StatusCode::BAD_REQUEST, "not version 13 of WebSocket");
+    }
+    let known = known(way, request.uri().path());
     let name = match way {
         Way::Spdy => VERSION,
         Way::WebSocket => SEC_WEBSOCKET_PROTOCOL.as_str(),
     };
-    if way == Way::WebSocket && !is_websocket(headers) {
-        return Err(Box::new(refusal(
-            StatusCode::BAD_REQUEST,
-            "not version 13 of WebSocket",
-        )));
-    }
     let mut offered = words(headers, name).peekable();
     let found = if offered.peek().is_none() {
         // One that names none speaks the first.
-        known.last().copied()
+        known.last()
     } else {
-        offered.find_map(|word| known.iter().find(|(known, _)| *known == word).copied())
+        offered.find_map(|word| known.iter().find(|known| known.name == word))
     };
-    let Some((protocol, version)) = found else {
+    let Some(protocol) = found.copied() else {
         let mut answer = refusal(StatusCode::FORBIDDEN, "no protocol that both sides know");
-        for (name, _) in known {
+        for Protocol { name, .. } in known {
             let name = HeaderValue::from_static(name);
             answer.headers_mut().append(ACCEPTED, name);
         }
         return Err(Box::new(answer));
     };
-    Ok(Agreed {
-        way,
-        protocol,
-        version,
-    })
+    Ok(Agreed { way, protocol })
+}
+
+/// What can be spoken at an address, the oldest last.
+fn known(way: Way, path: &str) -> Vec<Protocol> {
+    match (way, path.starts_with("/portforward/")) {
+        (Way::Spdy, true) => vec![FORWARD],
+        (Way::WebSocket, true) => vec![TUNNEL],
+        // The last version is of WebSocket alone.
+        (Way::Spdy, false) => SESSIONS[1..].into(),
+        (Way::WebSocket, false) => [&ENCODED[..], &SESSIONS].concat(),
+    }
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {
@@ -174,13 +205,17 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 impl Agreed {
-    fn say(self, asked: &HeaderMap, answer: &mut HeaderMap) {
+    /// Says so to who asked with these headers.
+    fn answer(self, asked: &HeaderMap) -> Answer {
+        let mut whole = Response::new(Full::default());
+        *whole.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let answer = whole.headers_mut();
         let text = HeaderValue::from_static;
         answer.insert(CONNECTION, text("Upgrade"));
         match self.way {
             Way::Spdy => {
                 answer.insert(UPGRADE, text("SPDY/3.1"));
-                answer.insert(VERSION, text(self.protocol));
+                answer.insert(VERSION, text(self.protocol.name));
             }
             Way::WebSocket => {
                 answer.insert(UPGRADE, text("websocket"));
@@ -192,10 +227,11 @@ impl Agreed {
                     answer.insert(SEC_WEBSOCKET_ACCEPT, value);
                 }
                 if asked.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-                    answer.insert(SEC_WEBSOCKET_PROTOCOL, text(self.protocol));
+                    answer.insert(SEC_WEBSOCKET_PROTOCOL, text(self.protocol.name));
                 }
             }
         }
+        whole
     }
 }
 
@@ -264,10 +300,13 @@ async fn begin<R>(
 where
     R: tokio::io::AsyncRead + Unpin + Send + 'static,
 {
+    let Protocol {
+        version, coding, ..
+    } = agreed.protocol;
     match agreed.way {
-        Way::WebSocket => Some(websocket::begin(read, ends, wanted, agreed.version).await),
+        Way::WebSocket => Some(websocket::begin(read, ends, wanted, (version, coding)).await),
         Way::Spdy => {
-            let begun = spdy::begin(read, ends, wanted, agreed.version).await;
+            let begun = spdy::begin(read, ends, wanted, version).await;
             let begun = begun.inspect_err(|error| tracing::debug!("stream: {error}"));
             begun.ok()
         }

@@ -4,6 +4,8 @@ use super::outcome::Outcome;
 use super::spdy_frame as spdy;
 use super::wire::{Gone, Guard, Queue};
 use super::ws_frame as ws;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::termios::Winsize;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
@@ -203,13 +205,22 @@ pub fn sizes(text: &[u8]) -> std::io::Result<(Vec<Winsize>, usize)> {
     }
 }
 
+/// How a stream's bytes stand in a message of WebSocket, and the number of the stream in front of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As they are.
+    Bytes,
+    /// Behind a digit, in base64.
+    Base64,
+}
+
 /// How frames are made.
 #[derive(Debug, Clone, Copy)]
 pub enum Form {
     /// SPDY, with the streams' numbers; 0 for those that are not there.
     Spdy([u32; 5]),
     /// WebSocket.
-    WebSocket,
+    WebSocket(Coding),
 }
 
 /// Where a session's output goes.
@@ -235,7 +246,16 @@ impl Out {
                 0 => return Ok(()),
                 stream => spdy::data(stream, bytes),
             },
-            Form::WebSocket => ws::message(ws::Kind::Binary, [&[channel.number()], bytes]),
+            Form::WebSocket(Coding::Bytes) => {
+                ws::message(ws::Kind::Binary, [&[channel.number()], bytes])
+            }
+            Form::WebSocket(Coding::Base64) => {
+                let text = STANDARD.encode(bytes);
+                ws::message(
+                    ws::Kind::Text,
+                    [&[b'0' + channel.number()], text.as_bytes()],
+                )
+            }
         };
         self.queue.send(frame).await
     }
@@ -255,7 +275,7 @@ impl Out {
                     let last = streams.into_iter().max().unwrap_or_default();
                     self.queue.send(spdy::go_away(last)).await
                 }
-                Form::WebSocket => self.queue.send(ws::close()).await,
+                Form::WebSocket(_) => self.queue.send(ws::close()).await,
             }
         };
         // Who is gone hears nothing.

@@ -3,7 +3,8 @@
 use crate::error::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long an address is of use.
 const LIFE: Duration = Duration::from_secs(60);
@@ -62,6 +63,20 @@ mod tests {
         }
         assert_eq!(tokens.put(0).unwrap_err().kind(), Kind::Exhausted);
         tokens.take(&two).unwrap();
+        tokens.put(0).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_no_use_after_a_minute() {
+        let tokens = Tokens::default();
+        let late = tokens.put(0).unwrap();
+        tokio::time::advance(LIFE).await;
+        assert_eq!(tokens.take(&late), None);
+        for number in 0..MOST {
+            tokens.put(number).unwrap();
+        }
+        // Nor do they stand in the way of others.
+        tokio::time::advance(LIFE).await;
         tokens.put(0).unwrap();
     }
 }

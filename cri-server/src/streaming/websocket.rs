@@ -1,9 +1,11 @@
 //! A connection of a client that speaks WebSocket: each message begins with the number of its stream.
 
-use super::session::{Channel, Feed, Form, Out, Session, Wanted, session};
+use super::encoded::Decoder;
+use super::session::{Channel, Coding, Feed, Form, Out, Session, Wanted, session};
 use super::spdy_frame::Wrong;
 use super::wire::{Guard, PIECE, Queue};
 use super::ws_frame::{Head, Kind, MAX_CONTROL, MAX_HEAD, close, message, unmask};
+use std::borrow::Cow;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -75,7 +77,6 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 (Kind::Text | Kind::Binary, true) => {
                     return Err(Wrong("WebSocket: a message in another").into());
                 }
-                (Kind::Text, _) => return Err(Wrong("WebSocket: text, not bytes").into()),
                 _ => self.frame = Some((head, 0)),
             }
         }
@@ -130,14 +131,14 @@ pub async fn begin<R>(
     read: R,
     (queue, guard): (Queue, Guard),
     wanted: Wanted,
-    version: u8,
+    (version, coding): (u8, Coding),
 ) -> Session
 where
     R: AsyncRead + Unpin + Send + 'static,
 {
     let out = Out {
         queue: queue.clone(),
-        form: Form::WebSocket,
+        form: Form::WebSocket(coding),
         version,
     };
     // Clients take the first message, though it is empty, for a sign that the session has begun.
@@ -149,7 +150,7 @@ where
     let (session, feed) = session(out, guard.clone());
     let incoming = Incoming::new(read, queue, guard.clone());
     tokio::spawn(async move {
-        if let Err(error) = feed_all(incoming, feed, wanted, version).await {
+        if let Err(error) = feed_all(incoming, feed, wanted, (version, coding)).await {
             tracing::debug!("stream: {error}");
         }
         guard.leave();
@@ -161,7 +162,7 @@ async fn feed_all<R: AsyncRead + Unpin>(
     mut incoming: Incoming<R>,
     mut feed: Feed,
     wanted: Wanted,
-    version: u8,
+    (version, coding): (u8, Coding),
 ) -> io::Result<()> {
     let inputs = [Channel::Stdin, Channel::Resize];
     let channel_of = |number: u8| {
@@ -169,34 +170,66 @@ async fn feed_all<R: AsyncRead + Unpin>(
         own.find(|channel| channel.number() == number)
     };
     let guard = incoming.guard.clone();
-    // The number of the message's stream, once it has come.
-    let mut number = None;
+    let mut message = Message::new(coding);
     while let Some(piece) = incoming.next().await? {
-        let mut bytes = piece.bytes.as_slice();
-        if piece.is_first {
-            number = None;
-        }
-        if number.is_none()
-            && let Some((first, rest)) = bytes.split_first()
-        {
-            number = Some(*first);
-            bytes = rest;
-        }
-        match number {
-            Some(CLOSE) if version >= 5 => {
-                for ended in bytes.iter().filter_map(|number| channel_of(*number)) {
-                    feed.end(ended);
-                }
+        let Some((number, bytes)) = message.piece(&piece)? else {
+            continue;
+        };
+        if number == CLOSE && version >= 5 {
+            for ended in bytes.iter().filter_map(|number| channel_of(*number)) {
+                feed.end(ended);
             }
-            Some(known) => {
-                if let Some(channel) = channel_of(known) {
-                    feed.take(&guard, channel, bytes).await?;
-                }
-            }
-            None => {}
+        } else if let Some(channel) = channel_of(number) {
+            feed.take(&guard, channel, &bytes).await?;
         }
     }
     Ok(())
+}
+
+/// A message that comes in pieces: which stream it is of, and what stands in it.
+struct Message {
+    coding: Coding,
+    /// Once it has come.
+    number: Option<u8>,
+    decoder: Decoder,
+}
+
+impl Message {
+    fn new(coding: Coding) -> Self {
+        Self {
+            coding,
+            number: None,
+            decoder: Decoder::default(),
+        }
+    }
+
+    /// The stream and its bytes in a piece; none while it is not known of which it is.
+    fn piece<'a>(&mut self, piece: &'a Piece) -> Result<Option<(u8, Cow<'a, [u8]>)>, Wrong> {
+        let mut bytes = piece.bytes.as_slice();
+        if piece.is_first {
+            self.number = None;
+        }
+        if self.number.is_none()
+            && let Some((first, rest)) = bytes.split_first()
+        {
+            self.number = Some(*first);
+            bytes = rest;
+        }
+        let Some(number) = self.number else {
+            return Ok(None);
+        };
+        match self.coding {
+            Coding::Bytes => Ok(Some((number, bytes.into()))),
+            Coding::Base64 => {
+                let bytes = self.decoder.piece(bytes)?;
+                if piece.is_last {
+                    self.decoder.end()?;
+                }
+                // What is below the digits is no stream, as 255 is none.
+                Ok(Some((number.wrapping_sub(b'0'), bytes.into())))
+            }
+        }
+    }
 }
 
 /// The bytes that a client sends as messages, as one stream, and what is written to that as messages.
