@@ -19,16 +19,6 @@ use std::path::Path;
 use std::time::Duration;
 use tonic::Code;
 
-/// Bytes of memory that are the server's own.
-fn memory(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 fn programs_for_clients_of_either_kind() {
     apart(|| {
         let node = Node::ready();
@@ -227,7 +217,7 @@ fn who_does_not_read_costs_nobody_else() {
         let id = node.run(&pod, WAITS, |_| {});
         let url = exec_url(&node, exec_request(&id, "exec busybox yes")).unwrap();
         let mut stalled = vec![Web::open(&url, "v4.channel.k8s.io")];
-        let before = memory(&node);
+        let before = node.memory();
         for _ in 0..20 {
             let url = exec_url(&node, exec_request(&id, "exec busybox yes")).unwrap();
             stalled.push(Web::open(&url, "v4.channel.k8s.io"));
@@ -239,7 +229,7 @@ fn who_does_not_read_costs_nobody_else() {
             .collect::<Vec<_>>();
         let url = exec_url(&node, exec_request(&id, "echo here")).unwrap();
         assert_eq!(Web::open(&url, "v4.channel.k8s.io").finish()[1], b"here\n");
-        let after = memory(&node);
+        let after = node.memory();
         assert!(after < before + (40 << 20), "{before} became {after}");
         drop((stalled, silent));
         eventually("they are ended", || !is_running(&node, &id, "busybox yes"));

@@ -216,6 +216,23 @@ impl Node {
         self.server.as_ref().unwrap().id()
     }
 
+    /// Bytes of memory that are the server's own.
+    pub fn memory(&self) -> u64 {
+        self.of_status("RssAnon:")
+    }
+
+    /// The most memory that the server has had, in bytes.
+    pub fn most_memory(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse::<u64>().unwrap() << 10
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path("cri.log")).unwrap()

@@ -15,8 +15,11 @@ use std::process::Command;
 use std::time::Duration;
 use tonic::Status;
 
-/// Where Debian's plugins are.
-const PLUGINS: &str = "/usr/lib/cni";
+/// Where plugins are: Debian's, or those in the directory that `CNI_BIN=` names.
+fn bin_dir() -> PathBuf {
+    let named = std::env::var_os("CNI_BIN").filter(|dir| !dir.is_empty());
+    named.map_or_else(|| "/usr/lib/cni".into(), PathBuf::from)
+}
 
 /// A node with a network of its own, made by these plugins.
 pub struct Bed {
@@ -31,9 +34,10 @@ impl Bed {
             std::fs::create_dir(node.path(dir)).unwrap();
         }
         let drop_in = format!(
-            "[network]\nconf_dir = {:?}\nbin_dirs = [{:?}, {PLUGINS:?}]\nplugin_seconds = 20\n",
+            "[network]\nconf_dir = {:?}\nbin_dirs = [{:?}, {:?}]\nplugin_seconds = 20\n",
             node.path("net.d"),
-            node.path("bin")
+            node.path("bin"),
+            bin_dir(),
         );
         std::fs::write(node.path("cri.d/10.toml"), drop_in).unwrap();
         let bed = Self { node };
