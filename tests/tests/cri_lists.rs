@@ -9,10 +9,11 @@ mod cri;
 
 use cri::{Node, apart, refused};
 use cri_server::api::{
-    ContainerFilter, ContainerState, ContainerStateValue, ContainerStats, ContainerStatsRequest,
-    ContainerStatusRequest, LinuxContainerResources, ListContainerStatsRequest,
-    ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState,
-    PodSandboxStateValue, PodSandboxStatsRequest, StreamContainersRequest,
+    ContainerFilter, ContainerState, ContainerStateValue, ContainerStats, ContainerStatsFilter,
+    ContainerStatsRequest, ContainerStatusRequest, LinuxContainerResources,
+    ListContainerStatsRequest, ListContainersRequest, ListPodSandboxRequest, PodSandboxFilter,
+    PodSandboxState, PodSandboxStateValue, PodSandboxStatsFilter, PodSandboxStatsRequest,
+    StreamContainerStatsRequest, StreamContainersRequest, StreamPodSandboxStatsRequest,
     StreamPodSandboxesRequest, UpdateContainerResourcesRequest,
 };
 use ocirun_tests::{Need, eventually, suite};
@@ -134,6 +135,66 @@ fn streams_of_lists() {
     });
 }
 
+fn streams_of_numbers_with_their_filters() {
+    apart(|| {
+        let two = Two::new();
+        let node = &two.node;
+        let containers = |filter: Option<ContainerStatsFilter>| {
+            let mut runtime = node.runtime();
+            node.wait(async {
+                let stats = runtime.stream_container_stats(StreamContainerStatsRequest { filter });
+                let parts = stats.await.unwrap().into_inner();
+                let parts = parts.map(|part| part.unwrap().container_stats);
+                let all = parts.collect::<Vec<_>>().await.concat();
+                let ids = all.into_iter().map(|one| one.attributes.unwrap().id);
+                ids.collect::<Vec<_>>()
+            })
+        };
+        let pods = |filter: Option<PodSandboxStatsFilter>| {
+            let mut runtime = node.runtime();
+            node.wait(async {
+                let request = StreamPodSandboxStatsRequest { filter };
+                let parts = runtime.stream_pod_sandbox_stats(request).await.unwrap();
+                let parts = parts.into_inner();
+                let parts = parts.map(|part| part.unwrap().pod_sandbox_stats);
+                let all = parts.collect::<Vec<_>>().await.concat();
+                let ids = all.into_iter().map(|one| one.attributes.unwrap().id);
+                ids.collect::<Vec<_>>()
+            })
+        };
+        let of_label = |value: &str| {
+            let label_selector = label(value);
+            Some(ContainerStatsFilter {
+                label_selector,
+                ..ContainerStatsFilter::default()
+            })
+        };
+        let first = [two.containers[0].clone()];
+        assert_eq!(containers(of_label("x")), first);
+        assert!(containers(of_label("y")).is_empty());
+        let id = first[0].clone();
+        let by_id = ContainerStatsFilter {
+            id,
+            ..ContainerStatsFilter::default()
+        };
+        assert_eq!(containers(Some(by_id)), first);
+        assert!(containers(None).contains(&first[0]));
+        let of_label = |value: &str| {
+            let (id, label_selector) = (String::new(), label(value));
+            Some(PodSandboxStatsFilter { id, label_selector })
+        };
+        let first = [two.pods[0].clone()];
+        assert_eq!(pods(of_label("1")), first);
+        assert!(pods(of_label("3")).is_empty());
+        let by_id = PodSandboxStatsFilter {
+            id: first[0].clone(),
+            ..PodSandboxStatsFilter::default()
+        };
+        assert_eq!(pods(Some(by_id)), first);
+        assert!(pods(None).contains(&first[0]));
+    });
+}
+
 fn a_status_with_all_there_is_to_say() {
     apart(|| {
         let two = Two::new();
@@ -250,6 +311,7 @@ suite! {
         a_status_with_all_there_is_to_say,
     ],
     &[Need::Root, Need::Program("busybox"), Need::Cgroup("memory"), Need::Cgroup("cpu")] => [
+        streams_of_numbers_with_their_filters,
         numbers_of_a_container_and_its_pod,
         resources_change_in_place,
     ],

@@ -7,12 +7,14 @@
 
 mod cri;
 
+use cri::network::{self, Bed};
 use cri::{Node, apart};
 use cri_server::api::{
     LinuxContainerConfig, LinuxContainerResources, ListMetricDescriptorsRequest,
     ListPodSandboxMetricsRequest, Metric, PodSandboxMetrics, StreamPodSandboxMetricsRequest,
 };
 use ocirun_tests::{Need, eventually, suite};
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
 fn listed(node: &Node) -> Vec<PodSandboxMetrics> {
@@ -124,8 +126,63 @@ fn described_and_counted() {
     });
 }
 
+/// All that critest looks for in a pod with a network of its own, but what a machine may not count.
+fn of_a_pod_with_a_network() {
+    apart(|| {
+        let bed = Bed::new("1.0.0", &json!([]));
+        bed.configure(
+            "1.0.0",
+            &json!([network::bridge(&bed.node, &network::one_range())]),
+        );
+        let bed = bed.start();
+        let pod = bed.pod(|_| {});
+        // A pod is told of before it has a container.
+        let before = listed(&bed.node);
+        assert_eq!((before.len(), before[0].pod_sandbox_id == pod), (1, true));
+        assert!(before[0].container_metrics.is_empty());
+        bed.node.run(&pod, "while :; do sleep 1; done", |config| {
+            let resources = LinuxContainerResources {
+                cpu_period: 100_000,
+                cpu_quota: 20_000,
+                cpu_shares: 1024,
+                memory_limit_in_bytes: 64 << 20,
+                memory_swap_limit_in_bytes: 64 << 20,
+                ..LinuxContainerResources::default()
+            };
+            config.linux.get_or_insert_default().resources = Some(resources);
+        });
+        let keys = described(&bed.node);
+        let all = listed(&bed.node).pop().unwrap();
+        let of_pod = all.metrics.iter();
+        let seen = of_pod.chain(all.container_metrics.iter().flat_map(|one| &one.metrics));
+        let seen = seen.map(|one| (one.name.as_str(), one.label_values.len()));
+        let seen = seen.collect::<HashMap<_, _>>();
+        let may_lack = [
+            "_pressure_",
+            "_hugetlb_",
+            "_blkio_",
+            "_fs_reads",
+            "_fs_writes",
+        ];
+        for (name, labels) in &keys {
+            let lacks = may_lack.iter().any(|part| name.contains(part));
+            assert!(lacks || seen.contains_key(name.as_str()), "{name}");
+            let counted = seen.get(name.as_str()).copied();
+            assert_eq!(counted.unwrap_or(labels.len()), labels.len(), "{name}");
+        }
+        bed.node.remove_pod(&pod);
+        bed.assert_clean();
+    });
+}
+
 suite! {
     &[Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Cgroup("memory"), Need::Cgroup("cpu")] => [
         described_and_counted,
+    ],
+    &[
+        Need::Root, Need::Program("ip"), Need::Program("busybox"), Need::Cgroup("memory"), Need::Cgroup("cpu"),
+        Need::File("/usr/lib/cni/bridge"),
+    ] => [
+        of_a_pod_with_a_network,
     ],
 }

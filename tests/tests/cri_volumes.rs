@@ -180,10 +180,13 @@ fn images_as_volumes() {
             image_sub_path: sub.into(),
             ..Mount::default()
         };
-        let script = "cat /v/data/sub/hello; touch /v/x 2>/dev/null || echo read-only";
+        let script = "cat /v/data/sub/hello; touch /v/x 2>/dev/null || echo read-only; /v/bin/busybox echo runs";
         let container = node.run(&pod, script, |c| c.mounts = vec![volume("")]);
         let status = node.ended(&container);
-        assert_eq!(cri::text(Path::new(&status.log_path)), "hello\nread-only\n");
+        assert_eq!(
+            cri::text(Path::new(&status.log_path)),
+            "hello\nread-only\nruns\n"
+        );
         assert_eq!(status.mounts[0].image.as_ref().unwrap().image_ref, id);
         let seen = node.output(&pod, "cat /v/hello", |c| {
             c.mounts = vec![volume("data/sub")];
