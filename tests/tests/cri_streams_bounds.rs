@@ -311,6 +311,27 @@ fn who_stays_after_the_end() {
     });
 }
 
+/// SPDY inside of WebSocket, whichever way the client ends it.
+fn tunnels_leave_nothing() {
+    apart(|| {
+        let node = Node::ready();
+        let pod = node.pod(|_| {});
+        let before = sockets(&node);
+        let ends: [&[u8]; 4] = [
+            &message(8, &[3, 0xe8]),
+            &message(2, &[0xff; 64]),
+            &[0xff; 64],
+            b"",
+        ];
+        for end in ends.iter().cycle().take(40) {
+            let url = forward_url(&node, &pod, 80);
+            let web = Web::open(&url, "SPDY/3.1+portforward.k8s.io");
+            web.socket().write_all(end).unwrap();
+        }
+        eventually("all are let go", || sockets(&node) <= before);
+    });
+}
+
 fn connections_to_ports_are_counted() {
     apart(|| {
         let node = Node::ready();
@@ -446,6 +467,7 @@ suite! {
         thousands_that_say_nothing,
         idle_for_long,
         who_stays_after_the_end,
+        tunnels_leave_nothing,
         connections_to_ports_are_counted,
         browsers_speak_base64,
         addresses_that_nobody_comes_to,

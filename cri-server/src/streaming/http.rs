@@ -285,10 +285,13 @@ async fn forward_inside<R>(
 ) where
     R: tokio::io::AsyncRead + Unpin,
 {
+    let inside = ends.1.clone();
     tokio::select! {
         () = forward::serve(read, ends, place) => {}
         () = outside.gone() => {}
     }
+    // Its writer, and the socket that it looks at, stay until somebody says so.
+    inside.leave();
 }
 
 async fn begin<R>(
