@@ -63,7 +63,7 @@ pub fn sizes(bytes: &[u8]) {
 /// What a client sends to the HTTP server of streams.
 pub fn http(bytes: &[u8]) {
     run(async {
-        let answer = conversation(bytes, |io| streaming::fuzz(io)).await;
+        let answer = conversation(bytes, streaming::fuzz).await;
         assert!(
             answer.is_empty() || answer.starts_with(b"HTTP/1."),
             "{:?}",

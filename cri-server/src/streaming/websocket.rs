@@ -186,6 +186,9 @@ async fn feed_all<R: AsyncRead + Unpin>(
     Ok(())
 }
 
+/// A stream, and bytes of it.
+type Said<'a> = (u8, Cow<'a, [u8]>);
+
 /// A message that comes in pieces: which stream it is of, and what stands in it.
 struct Message {
     coding: Coding,
@@ -204,7 +207,7 @@ impl Message {
     }
 
     /// The stream and its bytes in a piece; none while it is not known of which it is.
-    fn piece<'a>(&mut self, piece: &'a Piece) -> Result<Option<(u8, Cow<'a, [u8]>)>, Wrong> {
+    fn piece<'a>(&mut self, piece: &'a Piece) -> Result<Option<Said<'a>>, Wrong> {
         let mut bytes = piece.bytes.as_slice();
         if piece.is_first {
             self.number = None;
