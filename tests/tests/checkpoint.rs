@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ocirun_tests::{
-    Bundle, ConsoleSocket, Container, Invocation, Need, differs_on_runc, eventually, runtime, suite,
+    Bundle, ConsoleSocket, Container, Invocation, Need, eventually, runtime, suite,
 };
 use serde_json::json;
 
@@ -223,13 +223,11 @@ fn locks_of_files_need_a_word() {
     };
     eventually("it has the lock", is_locked);
     let refused = checkpoint(&container, &[]).fails(1, "criu failed: type");
-    if !differs_on_runc("the reasons are in CRIU's log alone") {
-        assert!(
-            refused.says("file-lock") && refused.says("dump.log"),
-            "{refused}"
-        );
-        assert_eq!(refused.message().lines().count(), 1, "{refused}");
-    }
+    assert!(
+        refused.says("file-lock") && refused.says("dump.log"),
+        "{refused}"
+    );
+    assert_eq!(refused.message().lines().count(), 1, "{refused}");
     assert_eq!(container.status(), "running");
     checkpoint(&container, &["--file-locks"]).ok();
     assert!(!is_locked());
@@ -347,36 +345,42 @@ fn callers_find_out_that_it_can() {
 }
 
 const NEEDS: &[Need] = &[Need::Root, Need::Program("busybox"), Need::Criu];
+/// Beside those, for containers whose standard streams are the test's files.
+const STREAMS: Need = Need::NotRunc("has CRIU take pipes of the host for streams, and no files");
 
 suite! {
     NEEDS => [
-        it_goes_on_where_it_was,
-        it_may_go_on_meanwhile,
         descriptors_are_written_as_runc_does,
         standard_output_is_that_of_restore,
+        states_in_which_there_is_nothing_to_write,
+        flags_that_cannot_be,
+    ],
+    &[Need::Root, Need::Program("busybox"), Need::Criu, STREAMS] => [
+        it_goes_on_where_it_was,
+        it_may_go_on_meanwhile,
         a_terminal_of_its_own,
         bind_mounts_are_the_hosts,
         a_network_of_another,
         locks_of_files_need_a_word,
         hooks_before_the_mounts_run_again,
         nothing_is_left_of_what_cannot_be_restored,
-        states_in_which_there_is_nothing_to_write,
-        flags_that_cannot_be,
         without_images,
+        standard_streams_that_are_files,
         files_stay_open_where_they_were,
         pages_go_to_a_server,
         what_was_in_memory_is_there,
     ],
-    &[Need::Root, Need::Program("busybox"), Need::Criu, Need::CriuTcp] => [
+    &[Need::Root, Need::Program("busybox"), Need::Criu, Need::CriuTcp, STREAMS] => [
         connections_stay,
         a_client_elsewhere_keeps_its_connection,
     ],
-    &[Need::Root, Need::Program("busybox"), Need::Criu, Need::CriuFeature("mem_dirty_track")] => [
-        memory_written_ahead_is_not_written_again,
-    ],
-    &[Need::Root, Need::Program("busybox"), Need::Criu, Need::NotRunc("CRIU cannot reach files of the host")] => [
-        standard_streams_that_are_files,
-    ],
+    &[
+        Need::Root,
+        Need::Program("busybox"),
+        Need::Criu,
+        Need::CriuFeature("mem_dirty_track"),
+        STREAMS,
+    ] => [memory_written_ahead_is_not_written_again],
     &[Need::Root, Need::Program("busybox")] => [without_criu],
     &[] => [callers_find_out_that_it_can],
 }

@@ -81,6 +81,8 @@ fn of_program(failure: &Failure, process: &Process) -> Option<Error> {
         Errno::ENOENT if name.contains('/') => format!("stat {name}: no such file or directory"),
         Errno::ENOENT => "executable file not found in $PATH".to_owned(),
         errno if failure.step == Step::Exec => return Some(late_with(failure, name, errno)),
+        // As execve(2) has it too: older callers know the code 126 by these words alone.
+        Errno::EISDIR => "is a directory: permission denied".to_owned(),
         errno => errno.desc().to_lowercase(),
     };
     Some(Error::new(
