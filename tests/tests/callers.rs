@@ -1,8 +1,8 @@
-//! The runtime under those who call it: podman, containerd, a bundle that umoci unpacked, a shell of busybox.
+//! The runtime under those who call it: containerd, a bundle that umoci unpacked, a shell of busybox. Podman has
+//! `callers_podman.rs`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ocirun_tests::{
@@ -92,163 +92,6 @@ fn a_bundle_unpacked_by_umoci() {
         .arg(&container.id)
         .finish();
     assert_eq!((run.code(), run.stdout().as_str()), (4, "yes\n"), "{run}");
-}
-
-/// The cgroups of podman's monitors, which it leaves behind: removed at the end if nobody is in them.
-struct MonitorsCgroups;
-
-impl Drop for MonitorsCgroups {
-    fn drop(&mut self) {
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
-        let roots = hierarchies.flatten().map(|entry| entry.path());
-        for root in roots.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let parent = root.join("libpod_parent");
-            // A monitor lives on for a moment after its container.
-            for _ in 0..100 {
-                match fs::remove_dir(parent.join("conmon")) {
-                    Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
-                    _ => break,
-                }
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-            // Another's containers keep it, which is right.
-            let _ = fs::remove_dir(parent);
-        }
-    }
-}
-
-/// Podman with everything of its own below the test's directory.
-fn podman(container: &Container, args: &[&str]) -> Finished {
-    let directory = |name: &str| container.file(name).to_str().unwrap().to_owned();
-    call("podman")
-        .args([
-            "--root",
-            &directory("podman"),
-            "--runroot",
-            &directory("podman-run"),
-            "--storage-driver",
-            "vfs",
-        ])
-        .args([
-            "--tmpdir",
-            &directory("podman-tmp"),
-            "--cgroup-manager",
-            "cgroupfs",
-            "--events-backend",
-            "file",
-        ])
-        .arg("--runtime")
-        .arg(&runtime().program)
-        .args(args)
-        .finish()
-}
-
-/// The flags of a container that this machine can run: no network, no limits that root may not raise here.
-fn podman_run(container: &Container, flags: &[&str], command: &[&str]) -> Finished {
-    let rootfs = container
-        .bundle
-        .path()
-        .join("rootfs")
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let always = [
-        "run",
-        "--network",
-        "none",
-        "--cgroup-parent",
-        container.bundle.cgroup().path(),
-        "--ulimit",
-        "nofile=1024:1024",
-        "--ulimit",
-        "nproc=1024:1024",
-        "--name",
-        &container.id,
-    ];
-    podman(
-        container,
-        &[&always[..], flags, &["--rootfs", &rootfs], command].concat(),
-    )
-}
-
-fn podman_runs_in_the_foreground() {
-    let _monitors = MonitorsCgroups;
-    let container = Bundle::new().container();
-    let run = podman_run(
-        &container,
-        &["--rm", "--env", "A=1", "--hostname", "pod"],
-        &["/bin/probe", "report", ",", "exit", "3"],
-    );
-    assert_eq!(run.code(), 3, "{run}");
-    let report = &run.values()[0];
-    assert_eq!(
-        (&report["hostname"], &report["pid"], &report["seccomp"]),
-        (&json!("pod"), &json!(1), &json!("2"))
-    );
-    assert!(report["env"].as_array().unwrap().contains(&json!("A=1")));
-}
-
-fn podman_gives_the_codes_of_its_manual() {
-    let _monitors = MonitorsCgroups;
-    let container = Bundle::new().container();
-    let run = podman_run(&container, &["--rm"], &["/no/such/program"]);
-    assert_eq!(run.code(), 127, "{run}");
-    fs::write(container.bundle.inside("/etc/data"), "").unwrap();
-    let run = podman_run(&container, &["--rm"], &["/etc/data"]);
-    assert_eq!(run.code(), 126, "{run}");
-}
-
-fn podman_manages_a_detached_container() {
-    let _monitors = MonitorsCgroups;
-    let container = Bundle::new().container();
-    podman_run(
-        &container,
-        &["--detach", "--memory", "64m"],
-        &["/bin/probe", "trap"],
-    )
-    .ok();
-    let inspect = || {
-        podman(
-            &container,
-            &["inspect", "--format", "{{.State.Status}}", &container.id],
-        )
-        .ok()
-        .stdout()
-    };
-    assert_eq!(inspect().trim(), "running");
-    let exec = podman(
-        &container,
-        &[
-            "exec",
-            &container.id,
-            "/bin/probe",
-            "print",
-            "inside",
-            ",",
-            "exit",
-            "9",
-        ],
-    );
-    assert_eq!(
-        (exec.code(), exec.stdout().as_str()),
-        (9, "\"inside\"\n"),
-        "{exec}"
-    );
-    podman(&container, &["pause", &container.id]).ok();
-    assert_eq!(inspect().trim(), "paused");
-    podman(&container, &["unpause", &container.id]).ok();
-    podman(&container, &["stop", "--time", "5", &container.id]).ok();
-    let code = podman(
-        &container,
-        &["inspect", "--format", "{{.State.ExitCode}}", &container.id],
-    )
-    .ok();
-    assert_eq!(
-        code.stdout().trim(),
-        "0",
-        "the probe ends itself on SIGTERM"
-    );
-    podman(&container, &["rm", &container.id]).ok();
 }
 
 struct Containerd {
@@ -397,11 +240,6 @@ fn containerd_manages_a_task() {
 suite! {
     &[Need::Root, Need::Program("busybox")] => [a_shell_of_busybox, an_interactive_shell],
     &[Need::Root, Need::Program("busybox"), Need::Program("umoci")] => [a_bundle_unpacked_by_umoci],
-    &[Need::Root, Need::Program("podman"), Need::Program("conmon")] => [
-        podman_runs_in_the_foreground,
-        podman_gives_the_codes_of_its_manual,
-        podman_manages_a_detached_container,
-    ],
     &[Need::Root, Need::Program("containerd"), Need::Program("ctr")] => [
         containerd_runs_in_the_foreground,
         containerd_manages_a_task,
