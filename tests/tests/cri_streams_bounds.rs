@@ -237,38 +237,6 @@ fn who_makes_no_handshake_is_let_go() {
     });
 }
 
-fn thousands_that_say_nothing() {
-    apart(|| {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-        let (node, id) = bed();
-        let url = exec_url(&node, &id, "true", false);
-        let before = node.memory();
-        let silent = (0..5000)
-            .map(|_| TcpStream::connect(host(&url)).unwrap())
-            .collect::<Vec<_>>();
-        let mut seen = 0;
-        eventually("as many as can be are served", || {
-            seen = seen.max(sockets(&node));
-            seen >= 2 * 4096
-        });
-        for _ in 0..20 {
-            seen = seen.max(sockets(&node));
-        }
-        // Two descriptors for each of those that are served at a time.
-        assert!(seen < 2 * 4096 + 100, "{seen} sockets");
-        let after = node.memory();
-        assert!(after < before + 8 * LITTLE, "{before} became {after}");
-        // Nobody else notices: calls go on, and streams once the first are let go.
-        assert_eq!(node.exec(&id, "echo here").unwrap().stdout, b"here\n");
-        let url = exec_url(&node, &id, "echo here", false);
-        assert_eq!(Web::open(&url, "v4.channel.k8s.io").finish()[1], b"here\n");
-        drop(silent);
-        eventually("all are let go", || sockets(&node) < 100);
-    });
-}
-
 fn idle_for_long() {
     apart(|| {
         let (node, id) = bed_with("[streaming]\nidle_seconds = 2\n");
@@ -464,7 +432,6 @@ suite! {
         answers_that_nobody_reads_wait_too,
         a_size_that_does_not_end,
         who_says_nothing_is_let_go,
-        thousands_that_say_nothing,
         idle_for_long,
         who_stays_after_the_end,
         tunnels_leave_nothing,
